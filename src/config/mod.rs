@@ -1,0 +1,1 @@
+//! Configuration: as typed (`raw`), then checked once (`checked`).

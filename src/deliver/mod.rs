@@ -1,0 +1,1 @@
+//! Puts certificates where they are used.

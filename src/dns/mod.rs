@@ -1,0 +1,1 @@
+//! How Countersign looks at the DNS.

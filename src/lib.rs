@@ -1,0 +1,27 @@
+//! Countersign proves control of domain names by ACME DNS-01, obtains, renews and delivers certificates.
+//!
+//! The map, from the pure core outward:
+//!
+//! - [`engine`]: what should happen next, from saved state alone. No I/O, no clock, no randomness.
+//! - [`store`]: one atomic transaction over many keys, leases with fencing tokens, sealed private material.
+//! - [`acme`]: RFC 8555 over HTTPS.
+//! - [`dns`]: the walk from the roots to every authoritative address, and the probes of each.
+//! - [`ledger`]: performs what the engine's ledger wants, a batch a zone.
+//! - [`nameserver`]: the built-in server for delegated challenge names; a provider like any other.
+//! - [`deliver`]: puts certificates where they are used.
+//! - [`config`]: as typed, then checked once.
+//! - [`run`]: decides what runs next, performs effects, feeds events back.
+//! - [`cli`]: arguments and what people see.
+
+pub mod acme;
+pub mod cli;
+pub mod config;
+pub mod deliver;
+pub mod dns;
+pub mod engine;
+pub mod ledger;
+pub mod nameserver;
+pub mod run;
+pub mod store;
+
+pub use countersign_providers::{clock, secret};

@@ -1,0 +1,1 @@
+//! The built-in nameserver for delegated challenge names.

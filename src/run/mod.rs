@@ -1,0 +1,1 @@
+//! Decides what runs next, performs effects, feeds events back.
