@@ -27,3 +27,41 @@ pub enum Outcome {
     /// No answer; in words, e.g. `no answer within 3 s`.
     Unreachable(String),
 }
+
+/// stub
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch;
+/// stub
+pub enum Verdict {
+    /// r
+    Ready,
+    /// l
+    Likely {
+        /// r
+        reason: String,
+    },
+    /// w
+    Waiting {
+        /// r
+        reason: String,
+    },
+}
+#[allow(missing_docs)]
+impl Watch {
+    pub fn new(_: Vec<(String, IpAddr)>, _: bool) -> Self {
+        Self
+    }
+    pub fn next(&self) -> (Vec<(String, IpAddr)>, Option<jiff::Timestamp>) {
+        (vec![], None)
+    }
+    pub fn rounds(&self) -> u32 {
+        0
+    }
+    pub fn record(&mut self, _: jiff::Timestamp, _: Vec<Observation>) {}
+    pub fn verdict(&self, _: &str, _: jiff::Timestamp) -> Verdict {
+        Verdict::Ready
+    }
+    pub fn should_ensure_again(&mut self, _: jiff::Timestamp, _: std::time::Duration) -> bool {
+        false
+    }
+}
