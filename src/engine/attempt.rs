@@ -731,7 +731,8 @@ impl Attempt {
         known.not_before = None;
         known.fault = None;
         known.patience = located.patience;
-        known.watch = Some(Watch::new(located.servers, located.likely_only));
+        let value = record.value.clone();
+        known.watch = Some(Watch::new(value, located.servers, located.likely_only));
         let authorization = known.url.clone();
         match self.held(&authorization).cloned() {
             None => self.held.push(Held {
@@ -793,7 +794,7 @@ impl Attempt {
         };
         watch.record(now, observations);
         let since = *known.present_since.get_or_insert(now);
-        match watch.verdict(&held.record.value, now) {
+        match watch.verdict(now) {
             Verdict::Ready | Verdict::Likely { .. } => {
                 known.proven = true;
                 known.fault = None;
