@@ -105,11 +105,11 @@ pub enum Event {
     /// Somebody wants it no more, or never did.
     Released(Owner),
     /// The host was asked to add it.
-    Ensured(EffectId, Result<(), ProviderError>),
+    Ensured(Result<(), ProviderError>),
     /// The host was asked to remove it.
-    Removed(EffectId, Result<(), ProviderError>),
+    Removed(Result<(), ProviderError>),
     /// The host was asked whether it is there.
-    Looked(EffectId, Result<bool, ProviderError>),
+    Looked(Result<bool, ProviderError>),
 }
 
 impl Entry {
@@ -143,9 +143,9 @@ impl Entry {
                     self.settle();
                 }
             }
-            Event::Ensured(_, outcome) => self.ensured(now, outcome),
-            Event::Removed(_, outcome) => self.removed(now, outcome),
-            Event::Looked(_, outcome) => self.looked(now, outcome),
+            Event::Ensured(outcome) => self.ensured(now, outcome),
+            Event::Removed(outcome) => self.removed(now, outcome),
+            Event::Looked(outcome) => self.looked(now, outcome),
         }
     }
 
