@@ -14,7 +14,7 @@ use super::batch::Batch;
 use super::{Inner, Leaving, PresentError, key};
 use crate::engine::EffectId;
 use crate::engine::ledger::{Effect, Entry, Event, Owner, RecordId};
-use crate::store::{Saved, Session, StoreError, Write};
+use crate::store::{Keep, Saved, Session, StoreError, Write};
 
 /// A batch waits this long for authorizations that are on their way, or for more removals.
 const WINDOW: Duration = Duration::from_millis(50);

@@ -31,10 +31,9 @@ impl Session {
         expect: &[(Key, Version)],
         writes: &[Write],
     ) -> Result<Version, StoreError> {
-        let began = writes.len();
-        tracing::trace!(target: "countersign::store", keys = %Keys(writes), "commit");
+        tracing::trace!(keys = %Keys(writes), "commit");
         let result = self.store.commit(&self.fence, expect, writes).await;
-        tracing::trace!(target: "countersign::store", writes = began, ok = result.is_ok(), "committed");
+        tracing::trace!(ok = result.is_ok(), "committed");
         result
     }
 
@@ -56,21 +55,29 @@ impl Session {
         records.into_iter().map(|(key, record)| Saved::read(key, record)).collect()
     }
 
-    /// Saves `saved` and makes `writes` in the same transaction; nothing happens when nothing changed.
-    pub async fn save<T: Serialize + DeserializeOwned>(
+    /// Saves every one of `values` that changed, and makes `writes`, in one transaction; none when there is nothing to do.
+    pub async fn save(
         &self,
-        saved: &mut Saved<T>,
+        values: &mut [&mut dyn Keep],
         mut writes: Vec<Write>,
     ) -> Result<(), StoreError> {
-        let Some(bytes) = saved.changed() else {
-            if !writes.is_empty() {
-                self.commit(&[], &writes).await?;
+        let mut expect = Vec::new();
+        let mut changed = Vec::new();
+        for (nth, value) in values.iter().enumerate() {
+            if let Some(bytes) = value.changed() {
+                let (key, version) = value.expectation();
+                writes.push(Write::Put(key.clone(), bytes.clone()));
+                expect.push((key, version));
+                changed.push((nth, bytes));
             }
+        }
+        if writes.is_empty() {
             return Ok(());
-        };
-        writes.push(Write::Put(saved.key.clone(), bytes.clone()));
-        let version = self.commit(&[saved.expectation()], &writes).await?;
-        saved.committed(bytes, version);
+        }
+        let version = self.commit(&expect, &writes).await?;
+        for (nth, bytes) in changed {
+            values[nth].committed(bytes, version);
+        }
         Ok(())
     }
 }
@@ -112,20 +119,29 @@ impl<T: Serialize + DeserializeOwned> Saved<T> {
             .map_err(|error| StoreError::Damaged(format!("the record {key} cannot be read: {error}")))?;
         Ok(Self { key, value, bytes: record.value, version: record.version })
     }
+}
 
+/// What can be saved together with others, whatever its type.
+pub trait Keep: Send {
     /// The bytes to keep, if they are other than those that are kept.
-    pub fn changed(&self) -> Option<Vec<u8>> {
+    fn changed(&self) -> Option<Vec<u8>>;
+    /// What a transaction must find so that nobody's change is lost.
+    fn expectation(&self) -> (Key, Version);
+    /// Notes that `bytes` are what is kept now.
+    fn committed(&mut self, bytes: Vec<u8>, version: Version);
+}
+
+impl<T: Serialize + Send> Keep for Saved<T> {
+    fn changed(&self) -> Option<Vec<u8>> {
         let bytes = serde_json::to_vec(&self.value).expect("our records have text keys and plain values");
         (bytes != self.bytes).then_some(bytes)
     }
 
-    /// What a transaction must find so that nobody's change is lost.
-    pub fn expectation(&self) -> (Key, Version) {
+    fn expectation(&self) -> (Key, Version) {
         (self.key.clone(), self.version)
     }
 
-    /// Notes that `bytes` are what is kept now.
-    pub fn committed(&mut self, bytes: Vec<u8>, version: Version) {
+    fn committed(&mut self, bytes: Vec<u8>, version: Version) {
         self.bytes = bytes;
         self.version = version;
     }
