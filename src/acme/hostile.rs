@@ -188,7 +188,7 @@ async fn a_refused_nonce_is_answered_with_the_errors_own() {
     assert_eq!(fake.times("HEAD /nonce"), 1);
 }
 
-/// Nine of ten are refused, in an order that does not repeat; forty requests at once all come through.
+/// Nine of ten are refused, in an order that does not repeat; twenty requests at once all come through.
 #[tokio::test]
 async fn a_storm_of_refused_nonces_is_weathered() {
     let draws = AtomicUsize::new(0);
@@ -209,7 +209,7 @@ async fn a_storm_of_refused_nonces_is_weathered() {
     .await;
     let (client, key) = (Arc::new(fake.client()), Arc::new(example_key()));
     let url = format!("{}/order/1", fake.base);
-    let tasks: Vec<_> = (0..40)
+    let tasks: Vec<_> = (0..20)
         .map(|_| {
             let (client, key, url) = (Arc::clone(&client), Arc::clone(&key), url.clone());
             tokio::spawn(async move { client.order(&signer(&key), &url).await })
@@ -641,15 +641,11 @@ async fn nothing_listening_and_no_such_name_are_told_apart() {
         text,
         format!("{free} refused the connection: nothing listens there, or a firewall says no")
     );
-    let text = unreachable(
-        client(format!("http://{label}.invalid/dir"))
-            .directory()
-            .await,
-    );
-    assert!(
-        text.starts_with(
-            &format!("the name of {label}.invalid:80 was not found by this machine's resolver"
-        ),
-        "{text}"
-    );
+    // A label too long for DNS: the resolver refuses it without asking anyone.
+    let label = "a".repeat(64);
+    let directory = format!("http://{label}.invalid/dir");
+    let text = unreachable(client(directory).directory().await);
+    let expected =
+        format!("the name of {label}.invalid:80 was not found by this machine's resolver (");
+    assert!(text.starts_with(&expected), "{text}");
 }
