@@ -177,7 +177,10 @@ mod tests {
             name: "a.test".into(),
         }]);
         let document = problem.document();
-        assert_eq!(document["type"], "urn:ietf:params:acme:error:rejectedIdentifier");
+        assert_eq!(
+            document["type"],
+            "urn:ietf:params:acme:error:rejectedIdentifier"
+        );
         assert_eq!(document["subproblems"][0]["identifier"]["value"], "a.test");
     }
 }
