@@ -1,0 +1,14 @@
+//! What the integration tests share: real servers as child processes, and small clients that look at them.
+//!
+//! It uses nothing of Countersign but its binary, so that it can disagree. Everything here blocks: a test that runs
+//! an in-process server on tokio needs `#[tokio::test(flavor = "multi_thread")]`.
+
+#![allow(dead_code, reason = "a helper may be between users")]
+#![allow(unreachable_pub, reason = "the modules are also included by benches")]
+
+pub mod bind;
+pub mod dns;
+pub mod ports;
+pub mod process;
+pub mod tsig;
+pub mod zone;
