@@ -5,10 +5,17 @@
 
 #![allow(dead_code, reason = "a helper may be between users")]
 #![allow(unreachable_pub, reason = "the modules are also included by benches")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on ends so"
+)]
 
 pub mod bind;
 pub mod dns;
+pub mod knot;
 pub mod ports;
+pub mod powerdns;
 pub mod process;
 pub mod tsig;
 pub mod zone;
