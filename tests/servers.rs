@@ -7,10 +7,12 @@ use hickory_proto::rr::RecordType;
 
 use crate::support::bind::{self, Bind};
 use crate::support::knot::{self, Knot};
+use crate::support::pebble::{Pebble, VERSIONS};
 use crate::support::powerdns::{self, PowerDns};
 use crate::support::process::eventually;
 use crate::support::tsig::{Key, knsupdate, nsupdate};
-use crate::support::{dns, ports, zone};
+use crate::support::unbound::Unbound;
+use crate::support::{dns, ports, tls, zone};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const FOREIGN: &str = "_acme-challenge 120 TXT foreign\n";
@@ -169,4 +171,48 @@ fn a_stopped_server_comes_back_with_what_it_had() {
         dns::txt(bind.addr(), "_acme-challenge.example.test"),
         ["foreign", "ours"]
     );
+}
+
+#[test]
+fn unbound_resolves_through_a_stub_and_remembers_nothing() {
+    let key = Key::sha256("acme");
+    let knot = Knot::new()
+        .key(&key)
+        .zone(knot::Zone::primary("example.test", example_zone()).allow_update(&key))
+        .start();
+    let unbound = Unbound::new().stub("example.test", &[knot.addr()]).start();
+    assert_eq!(
+        dns::txt(unbound.addr(), "_acme-challenge.example.test"),
+        ["foreign"]
+    );
+    assert_eq!(
+        dns::txt(unbound.addr(), "_acme-challenge.www.example.test"),
+        [""; 0]
+    );
+    let add = "update add _acme-challenge.www.example.test. 60 TXT new";
+    nsupdate(knot.addr(), "example.test", Some(&key), ADD).unwrap();
+    nsupdate(knot.addr(), "example.test", Some(&key), add).unwrap();
+    assert_eq!(
+        dns::txt(unbound.addr(), "_acme-challenge.example.test"),
+        ["foreign", "ours"]
+    );
+    assert_eq!(
+        dns::txt(unbound.addr(), "_acme-challenge.www.example.test"),
+        ["new"]
+    );
+}
+
+#[test]
+fn both_pebbles_serve_their_directory_and_root() {
+    for version in VERSIONS {
+        let pebble = Pebble::new(version, (HERE, 1).into()).start();
+        let directory = tls::get(pebble.addr(), pebble.https_root_pem(), "/dir").unwrap();
+        let order = format!("https://{}/order-plz", pebble.addr());
+        assert!(directory.contains(&order), "{version:?}: {directory}");
+        let root = pebble.issuing_root_pem();
+        assert!(
+            root.starts_with("-----BEGIN CERTIFICATE-----"),
+            "{version:?}: {root}"
+        );
+    }
 }

@@ -14,8 +14,11 @@
 pub mod bind;
 pub mod dns;
 pub mod knot;
+pub mod pebble;
 pub mod ports;
 pub mod powerdns;
 pub mod process;
+pub mod tls;
 pub mod tsig;
+pub mod unbound;
 pub mod zone;
