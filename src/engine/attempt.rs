@@ -234,8 +234,6 @@ pub enum Event {
     DownloadFailed(CaFault),
     /// What came is not the certificate that was ordered.
     CertificateWrong(String),
-    /// Whoever runs this stops for now: records are released, the order stays.
-    Suspended,
     /// The certificate is not wanted any more.
     Abandoned(Failure),
 }
@@ -251,8 +249,6 @@ pub struct Located {
     pub owner: countersign_providers::record::DnsName,
     /// Every authoritative server of the real zone: host name and address.
     pub servers: Vec<(String, IpAddr)>,
-    /// Whether `servers` are resolvers, whose word is only likely true.
-    pub likely_only: bool,
     /// How long the provider may need until every server has a value.
     pub patience: Duration,
 }
@@ -290,7 +286,6 @@ impl Attempt {
     /// more are ignored, except those that say what is held.
     pub fn apply(&mut self, now: Timestamp, effect: &EffectId, event: Event) {
         match event {
-            Event::Suspended => return self.suspend(),
             Event::Abandoned(failure) => return self.finish(End::Failed(failure)),
             // An order that is known is never forgotten.
             Event::Ordered(Ok(order)) if self.order_url.is_none() && !self.is_working() => {
@@ -334,7 +329,14 @@ impl Attempt {
             Event::CertificateWrong(sentence) => {
                 self.finish(End::Failed(Failure::new(Whose::Authority, sentence)));
             }
-            Event::Suspended | Event::Abandoned(_) => {}
+            Event::Abandoned(_) => {}
+        }
+    }
+
+    /// Whoever runs this stops for now: records are released, the order stays for the next start.
+    pub fn suspend(&mut self) {
+        if self.end.is_none() {
+            self.known = Known { suspended: true, ..Known::default() };
         }
     }
 
@@ -732,7 +734,7 @@ impl Attempt {
         known.fault = None;
         known.patience = located.patience;
         let value = record.value.clone();
-        known.watch = Some(Watch::new(value, located.servers, located.likely_only));
+        known.watch = Some(Watch::new(value, located.servers));
         let authorization = known.url.clone();
         match self.held(&authorization).cloned() {
             None => self.held.push(Held {
@@ -873,15 +875,6 @@ impl Attempt {
                 self.known.order_due = Some(later(now, look_pause(self.known.order_looks, None)));
             }
             Reaction::GiveUp(failure) => self.finish(End::Failed(failure)),
-        }
-    }
-
-    fn suspend(&mut self) {
-        if self.end.is_none() {
-            self.known = Known {
-                suspended: true,
-                ..Known::default()
-            };
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A name is proven when every address that can be asked has the value. One that answers without it blocks for as
 //! long as it does; one that cannot be reached, or is not authoritative, blocks for [`GRACE`], and then the verdict is
-//! only likely.
+//! only likely. One to which this machine has no route does not block, but makes the verdict likely too; so does the
+//! word of a resolver.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -22,6 +23,9 @@ pub struct Observation {
     pub outcome: Outcome,
     /// The zone's serial there, where it was learnt.
     pub serial: Option<u32>,
+    /// Whether a resolver said so, from its cache perhaps, and not an authoritative server.
+    #[serde(default)]
+    pub by_resolver: bool,
 }
 
 /// What came of one question.
@@ -33,6 +37,8 @@ pub enum Outcome {
     Lame(String),
     /// No answer; in words, e.g. `no answer within 3 s`.
     Unreachable(String),
+    /// This machine has no route there, as for IPv6 on a host without; in words. Says nothing of the server.
+    NoRoute(String),
 }
 
 /// How long an address that cannot be reached blocks.
@@ -56,7 +62,6 @@ const QUOTED: usize = 2;
 pub struct Watch {
     value: String,
     servers: Vec<Server>,
-    likely_only: bool,
     rounds: u32,
     since: Option<Timestamp>,
     next: Option<Timestamp>,
@@ -88,9 +93,8 @@ pub enum Verdict {
 }
 
 impl Watch {
-    /// A watch over `servers` (host name and address) for `value`. With `likely_only` they are resolvers, whose word
-    /// is not evidence.
-    pub fn new(value: String, servers: Vec<(String, IpAddr)>, likely_only: bool) -> Self {
+    /// A watch over `servers` (host name and address) for `value`.
+    pub fn new(value: String, servers: Vec<(String, IpAddr)>) -> Self {
         let server = |(host, address)| Server {
             host,
             address,
@@ -99,7 +103,6 @@ impl Watch {
         Self {
             value,
             servers: servers.into_iter().map(server).collect(),
-            likely_only,
             rounds: 0,
             since: None,
             next: None,
@@ -145,24 +148,21 @@ impl Watch {
                 reason: self.sentence(stale),
             };
         }
-        let Some(silent) = self.servers.iter().find(|server| !self.agrees(server)) else {
-            return match self.servers.is_empty() {
-                true => Verdict::Waiting {
-                    reason: "no nameserver is known".to_owned(),
-                },
-                false if self.likely_only => Verdict::Likely {
-                    reason: "only resolvers were asked".to_owned(),
-                },
-                false => Verdict::Ready,
-            };
-        };
-        let reason = self.sentence(silent);
+        if !self.servers.iter().any(|server| self.agrees(server)) {
+            let first = self.servers.first().map(|server| self.sentence(server));
+            return Verdict::Waiting { reason: first.unwrap_or("no nameserver is known".to_owned()) };
+        }
         let over = self.since.is_some_and(|since| now >= later(since, GRACE));
-        let somebody = self.servers.iter().any(|server| self.agrees(server));
-        if over && somebody {
-            Verdict::Likely { reason }
-        } else {
-            Verdict::Waiting { reason }
+        let silent = self.servers.iter().filter(|server| !self.agrees(server));
+        match silent.clone().find(|server| !is_beyond(server)).or(silent.clone().next()) {
+            None if self.servers.iter().any(is_resolver) => {
+                Verdict::Likely { reason: "only resolvers were asked".to_owned() }
+            }
+            None => Verdict::Ready,
+            Some(server) if over || is_beyond(server) => {
+                Verdict::Likely { reason: self.sentence(server) }
+            }
+            Some(server) => Verdict::Waiting { reason: self.sentence(server) },
         }
     }
 
@@ -192,7 +192,9 @@ impl Watch {
         match &server.latest {
             None => format!("{who} was not asked yet"),
             Some(observation) => match &observation.outcome {
-                Outcome::Unreachable(why) => format!("{who} cannot be reached: {why}"),
+                Outcome::Unreachable(why) | Outcome::NoRoute(why) => {
+                    format!("{who} cannot be reached: {why}")
+                }
                 Outcome::Lame(why) => format!("{who} does not answer for the zone: {why}"),
                 Outcome::Values(values) => {
                     let serial = observation
@@ -206,6 +208,15 @@ impl Watch {
             },
         }
     }
+}
+
+/// Whether this machine has no route to a server.
+fn is_beyond(server: &Server) -> bool {
+    matches!(&server.latest, Some(Observation { outcome: Outcome::NoRoute(_), .. }))
+}
+
+fn is_resolver(server: &Server) -> bool {
+    server.latest.as_ref().is_some_and(|observation| observation.by_resolver)
 }
 
 fn quoted(values: &[String]) -> String {
@@ -236,7 +247,7 @@ mod tests {
 
     fn watch(servers: usize) -> Watch {
         let server = |n| (format!("ns{n}.example.net"), address(n));
-        Watch::new(VALUE.to_owned(), (1..=servers).map(server).collect(), false)
+        Watch::new(VALUE.to_owned(), (1..=servers).map(server).collect())
     }
 
     fn address(n: usize) -> IpAddr {
@@ -250,6 +261,7 @@ mod tests {
             address: address(n),
             outcome,
             serial: None,
+            by_resolver: false,
         }
     }
 
@@ -298,6 +310,14 @@ mod tests {
     }
 
     #[test]
+    fn an_address_without_a_route_does_not_block() {
+        let mut watch = watch(2);
+        let beyond = says(2, Outcome::NoRoute("no IPv6 here".into()));
+        watch.record(at(0), vec![says(1, values(&[VALUE])), beyond]);
+        assert!(matches!(watch.verdict(at(0)), Verdict::Likely { .. }));
+    }
+
+    #[test]
     fn nobody_reachable_is_never_likely() {
         let mut watch = watch(1);
         watch.record(at(0), vec![says(1, Outcome::Unreachable("silence".into()))]);
@@ -306,8 +326,8 @@ mod tests {
 
     #[test]
     fn resolvers_are_never_more_than_likely() {
-        let mut watch = Watch::new(VALUE.into(), vec![("resolver".into(), address(1))], true);
-        watch.record(at(0), vec![says(1, values(&[VALUE]))]);
+        let mut watch = watch(1);
+        watch.record(at(0), vec![Observation { by_resolver: true, ..says(1, values(&[VALUE])) }]);
         assert!(matches!(watch.verdict(at(0)), Verdict::Likely { .. }));
     }
 

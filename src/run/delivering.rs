@@ -1,0 +1,140 @@
+//! Drives the deliveries of one certificate: what is issued goes to every target, and whoever uses it is told.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::accounts::store_failure;
+use super::journal::Journal;
+use super::progress::Progress;
+use super::shared::{Shared, Wanted};
+use super::{records, worker};
+use crate::acme::csr;
+use crate::deliver::{Generation, Shown, Target};
+use crate::engine::certificate::{Certificate, Issued};
+use crate::engine::delivery::{Delivery, Effect, Event};
+use crate::engine::names::CertificateName;
+use crate::engine::reaction::{Failure, Whose};
+use crate::store::{Saved, StoreError};
+
+/// Brings every delivery of `certificate` as far as it goes now. The first failure, if any.
+pub async fn deliver(
+    shared: &Shared,
+    certificate: &Certificate,
+    wanted: &Wanted,
+) -> Result<(), Failure> {
+    let Some(issued) = &certificate.current else { return Ok(()) };
+    if wanted.targets.is_empty() {
+        return Ok(());
+    }
+    let generation = generation(shared, &certificate.name, issued).await?;
+    let targets = wanted.targets.iter();
+    let all = targets.map(|target| to_target(shared, certificate, issued, target, &generation));
+    join_all(all).await.into_iter().collect()
+}
+
+/// Whether something of `certificate` is not where it should be, as far as is saved.
+pub async fn is_wanting(
+    shared: &Shared,
+    certificate: &Certificate,
+    wanted: &Wanted,
+) -> Result<bool, StoreError> {
+    let Some(issued) = &certificate.current else { return Ok(false) };
+    for target in &wanted.targets {
+        let key = records::delivery(&certificate.name, target.name());
+        let delivery = shared.session.load::<Delivery>(key).await?;
+        let there = |saved: &Saved<Delivery>| {
+            saved.value.is_done() && saved.value.installed() == Some(issued.generation)
+        };
+        if !delivery.as_ref().is_some_and(there) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn generation(
+    shared: &Shared,
+    name: &CertificateName,
+    issued: &Issued,
+) -> Result<Generation, Failure> {
+    let at = records::chain(name, issued.epoch);
+    let chain = shared.session.store().read(&at).await.map_err(store_failure)?;
+    let chain = chain.and_then(|record| String::from_utf8(record.value).ok()).ok_or_else(|| {
+        Failure::new(Whose::Countersign, format!("the certificate chain of {name} is missing"))
+    })?;
+    let key = worker::leaf_key(shared, name, issued.epoch).await?;
+    Ok(Generation { number: issued.generation, fullchain_pem: chain, key_pem: csr::key_pem(&key) })
+}
+
+async fn to_target(
+    shared: &Shared,
+    certificate: &Certificate,
+    issued: &Issued,
+    target: &Arc<dyn Target>,
+    generation: &Generation,
+) -> Result<(), Failure> {
+    let name = &certificate.name;
+    let key = records::delivery(name, target.name());
+    let loaded = shared.session.load::<Delivery>(key.clone()).await.map_err(store_failure)?;
+    let fresh = || Saved::new(key, Delivery::new(name.clone(), target.name().to_owned()));
+    let mut delivery = loaded.unwrap_or_else(fresh);
+    let mut journal = Journal::new(name.clone(), issued.epoch);
+    let was_done = delivery.value.is_done();
+    delivery.value.want(shared.clock.now(), issued.generation);
+    delivery.value.hurry();
+    loop {
+        let now = shared.clock.now();
+        let Some((id, effect)) = delivery.value.pending(now).effects.into_iter().next() else {
+            break;
+        };
+        tracing::trace!(certificate = %name, target = target.name(), effect = %id, "effect");
+        let event = match effect {
+            Effect::Inspect => Event::Inspected(match target.inspect().await {
+                Ok(shown) => Ok(number(&shown, generation)),
+                Err(error) => Err(error.to_string()),
+            }),
+            Effect::Install(number) => {
+                let installed = target.install(generation).await.map_err(|error| error.to_string());
+                if installed.is_ok() {
+                    journal.note(now, format!("installed at {}", target.name()));
+                }
+                Event::Installed(number, installed)
+            }
+            Effect::Reload(number) => {
+                Event::Reloaded(number, reload(shared, target, number).await)
+            }
+        };
+        delivery.value.apply(shared.clock.now(), &id, event);
+        if let Some((failure, _)) = delivery.value.failure() {
+            journal.note(now, format!("delivery to {} failed: {}", target.name(), failure.sentence));
+        }
+        shared.session.save(&mut [&mut delivery], journal.take()).await.map_err(store_failure)?;
+    }
+    match delivery.value.failure() {
+        Some((failure, _)) => Err(failure.clone()),
+        None => {
+            if !was_done || delivery.value.installed() != Some(issued.generation) {
+                let target = target.name().to_owned();
+                shared.watchers.tell(name, Progress::Delivered { target });
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The generation that is there and as it should be.
+fn number(shown: &Shown, wanted: &Generation) -> Option<u64> {
+    match shown {
+        Shown::Nothing => None,
+        Shown::Generation { number, .. } if *number == wanted.number => {
+            shown.is(wanted).then_some(*number)
+        }
+        Shown::Generation { number, fault, .. } => fault.is_none().then_some(*number),
+    }
+}
+
+async fn reload(shared: &Shared, target: &Arc<dyn Target>, number: u64) -> Result<(), String> {
+    target.reload(&shared.clock).await.map_err(|error| error.to_string())?;
+    target.settle(number).await.map_err(|error| error.to_string())
+}
