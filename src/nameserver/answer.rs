@@ -6,12 +6,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use hickory_net::xfer::Protocol;
-use hickory_proto::op::{Edns, Metadata, OpCode, ResponseCode};
+use hickory_proto::op::{Edns, LowerQuery, Message, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::HINFO;
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
-use hickory_proto::serialize::binary::BinEncoder;
+use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 use hickory_server::server::Request;
-use hickory_server::zone_handler::MessageResponseBuilder;
 
 use super::zone::{NEGATIVE_TTL, Snapshot};
 
@@ -57,7 +56,7 @@ pub fn answer(zone: &Snapshot, query: &[u8], transport: Transport) -> Option<Vec
         return Some(bare(header, broken));
     };
     let reply = decide(zone, &request);
-    Some(emit(&request, &reply, transport).unwrap_or_else(|| bare(header, ResponseCode::ServFail)))
+    Some(emit(&request, reply, transport).unwrap_or_else(|| bare(header, ResponseCode::ServFail)))
 }
 
 /// What a reply holds besides what it copies from the query.
@@ -110,7 +109,7 @@ fn decide(zone: &Snapshot, request: &Request) -> Reply {
     look_up(zone, query)
 }
 
-fn look_up(zone: &Snapshot, query: &hickory_proto::op::LowerQuery) -> Reply {
+fn look_up(zone: &Snapshot, query: &LowerQuery) -> Reply {
     let mut reply = Reply {
         authoritative: true,
         ..Reply::default()
@@ -158,55 +157,53 @@ fn is_plain_name(question: &[u8]) -> bool {
 }
 
 /// Writes the reply: whole, else without the optional addresses, else nothing but "ask by TCP".
-fn emit(request: &Request, reply: &Reply, transport: Transport) -> Option<Vec<u8>> {
+fn emit(request: &Request, reply: Reply, transport: Transport) -> Option<Vec<u8>> {
     let limit = match (transport, &request.edns) {
         (Transport::Tcp, _) => u16::MAX,
         (Transport::Udp, None) => PLAIN_UDP,
         (Transport::Udp, Some(edns)) => edns.max_payload().clamp(PLAIN_UDP, MAX_UDP),
     };
     let fits = |bytes: &Vec<u8>| bytes.len() <= usize::from(limit);
-    let whole = write(request, reply, false).filter(fits);
-    let without = || {
-        let lean = Reply {
-            answers: reply.answers.clone(),
-            authorities: reply.authorities.clone(),
-            additionals: Vec::new(),
-            ..*reply
-        };
-        write(request, &lean, false).filter(fits)
-    };
-    let cut = || {
-        let empty = Reply {
-            authoritative: reply.authoritative,
-            ..Reply::refusal(reply.code)
-        };
-        write(request, &empty, true)
-    };
-    whole.or_else(without).or_else(cut)
+    let mut message = message(request, reply);
+    if let Some(whole) = encode(&message).filter(fits) {
+        return Some(whole);
+    }
+    message.additionals.clear();
+    if let Some(lean) = encode(&message).filter(fits) {
+        return Some(lean);
+    }
+    // Part of an RRset is worse than none (RFC 2181 section 9).
+    message.answers.clear();
+    message.authorities.clear();
+    message.metadata.truncation = true;
+    encode(&message)
 }
 
-fn write(request: &Request, reply: &Reply, truncated: bool) -> Option<Vec<u8>> {
-    let mut metadata = Metadata::response_from_request(&request.metadata);
-    metadata.response_code = reply.code;
-    metadata.authoritative = reply.authoritative;
-    metadata.truncation = truncated;
-    let edns = request.edns.as_ref().map(|asked| {
+fn message(request: &Request, reply: Reply) -> Message {
+    let metadata = Metadata::response_from_request(&request.metadata);
+    let mut message = Message::new(metadata.id, metadata.message_type, metadata.op_code);
+    message.metadata = metadata;
+    message.metadata.response_code = reply.code;
+    message.metadata.authoritative = reply.authoritative;
+    let questions = request.queries.queries().iter();
+    message.add_queries(questions.map(|question| question.original().clone()));
+    message.answers = reply.answers;
+    message.authorities = reply.authorities;
+    message.additionals = reply.additionals;
+    message.edns = request.edns.as_ref().map(|asked| {
         let mut edns = Edns::new();
         edns.set_max_payload(MAX_UDP)
             .set_dnssec_ok(asked.flags().dnssec_ok);
         edns
     });
-    let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(
-        metadata,
-        &reply.answers,
-        &reply.authorities,
-        [],
-        &reply.additionals,
-    );
+    message
+}
+
+fn encode(message: &Message) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(usize::from(PLAIN_UDP));
     let mut encoder = BinEncoder::new(&mut bytes);
     encoder.set_max_size(u16::MAX);
-    response.destructive_emit(&mut encoder).ok()?;
+    message.emit(&mut encoder).ok()?;
     Some(bytes)
 }
 
