@@ -87,27 +87,34 @@ impl Exchange {
         kind: RecordType,
         edns: bool,
     ) -> Result<Message, Silence> {
+        let mut cut = false;
         for patience in UDP_TRIES {
             let question = self.question(name, kind, edns)?;
-            let tried = self.clock.timeout(patience, by_udp(server, &question));
-            match tried.await {
-                Some(Ok(message)) if message.metadata.truncation => break,
-                Some(Ok(message)) => return Ok(message),
-                Some(Err(error)) if is_no_route(&error) => {
-                    return Err(Silence::NoRoute(error.to_string()));
-                }
-                // The port is closed for UDP; asking it again tells nothing new.
-                Some(Err(_)) => break,
-                None => {}
+            let socket = open(server).await?;
+            match self
+                .clock
+                .timeout(patience, by_udp(&socket, &question))
+                .await
+            {
+                Some(Ok(message)) if !message.metadata.truncation => return Ok(message),
+                Some(Ok(_)) => cut = true,
+                // The port is closed for UDP, or the system forbids it; asking again tells nothing new.
+                Some(Err(_)) => {}
+                None => continue,
             }
+            break;
         }
         let question = self.question(name, kind, edns)?;
-        match self.clock.timeout(TCP, by_tcp(server, &question)).await {
-            Some(Ok(message)) => Ok(message),
-            Some(Err(error)) if is_no_route(&error) => Err(Silence::NoRoute(error.to_string())),
-            Some(Err(error)) => Err(Silence::NoAnswer(said(&error))),
-            None => Err(Silence::NoAnswer("no answer by UDP or TCP".to_owned())),
-        }
+        let why = match self.clock.timeout(TCP, by_tcp(server, &question)).await {
+            Some(Ok(message)) => return Ok(message),
+            Some(Err(error)) => said(&error),
+            None => "no answer by UDP or TCP".to_owned(),
+        };
+        Err(Silence::NoAnswer(if cut {
+            format!("its answer by UDP is cut off, and by TCP: {why}")
+        } else {
+            why
+        }))
     }
 
     fn question(&self, name: &Name, kind: RecordType, edns: bool) -> Result<Message, Silence> {
@@ -127,13 +134,31 @@ impl Exchange {
     }
 }
 
-async fn by_udp(server: SocketAddr, question: &Message) -> io::Result<Message> {
+/// A socket of its own for each question, so that the port is another one each time (RFC 5452 section 9.2). What
+/// fails here fails on this machine: nothing has been sent.
+async fn open(server: SocketAddr) -> Result<UdpSocket, Silence> {
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(server).await?;
+    let connected = async {
+        let socket = UdpSocket::bind((any, 0)).await?;
+        socket.connect(server).await?;
+        Ok(socket)
+    };
+    connected
+        .await
+        .map_err(|error: io::Error| match error.kind() {
+            io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => {
+                Silence::NoRoute(error.to_string())
+            }
+            // A machine without IPv6 has no such sockets at all.
+            _ if server.is_ipv6() => Silence::NoRoute(error.to_string()),
+            _ => Silence::NoAnswer(error.to_string()),
+        })
+}
+
+async fn by_udp(socket: &UdpSocket, question: &Message) -> io::Result<Message> {
     socket.send(&encode(question)?).await?;
     let mut buffer = vec![0; BUFFER];
     loop {
@@ -195,13 +220,6 @@ fn decode(question: &Message, bytes: &[u8]) -> Option<Message> {
 fn knows_no_edns(reply: &Message) -> bool {
     let code = reply.metadata.response_code;
     matches!(code, ResponseCode::FormErr | ResponseCode::NotImp) && reply.edns.is_none()
-}
-
-fn is_no_route(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable
-    )
 }
 
 fn said(error: &io::Error) -> String {

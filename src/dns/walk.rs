@@ -95,7 +95,7 @@ impl<'a> Walker<'a> {
     pub(super) async fn locate(&self, name: &DnsName) -> Result<Walk, DnsError> {
         let mut chain: Vec<DnsName> = Vec::new();
         let mut owner = name.clone();
-        let (message, cut) = loop {
+        let (message, mut cut) = loop {
             match self
                 .find(&wire_or_error(&owner)?, RecordType::TXT, 0)
                 .await?
@@ -116,7 +116,7 @@ impl<'a> Walker<'a> {
             }
         };
         let owner_wire = wire_or_error(&owner)?;
-        let zone = self.zone_of(&owner_wire, &message, &cut).await;
+        let zone = self.zone_of(&owner_wire, &message, &mut cut).await;
         self.check_exists(&owner, &zone, &message)?;
         let zone_name =
             DnsName::parse(&zone.to_ascii()).map_err(|_| unusable_zone(&owner, &zone))?;
@@ -142,7 +142,7 @@ impl<'a> Walker<'a> {
         Box::pin(async move {
             let mut cut = self.closest_cut(name);
             for _ in 0..MAX_REFERRALS {
-                match self.ask_cut(&cut, name, kind, depth).await? {
+                match self.ask_cut(&mut cut, name, kind, depth).await? {
                     Step::Answer(message) => return Ok(Found::Answer(Box::new(message), cut)),
                     Step::Alias(target) => return Ok(Found::Alias(target)),
                     Step::Referral(next) => {
@@ -160,7 +160,7 @@ impl<'a> Walker<'a> {
     /// others are of none.
     async fn ask_cut(
         &self,
-        cut: &Cut,
+        cut: &mut Cut,
         name: &Name,
         kind: RecordType,
         depth: usize,
@@ -170,31 +170,28 @@ impl<'a> Walker<'a> {
         if let Some(step) = self.race(cut, known, name, kind, &mut failures).await? {
             return Ok(step);
         }
-        if depth < MAX_DEPTH {
-            for server in cut
-                .servers
-                .iter()
-                .filter(|server| server.addresses.is_empty())
-            {
-                // A host inside the zone that it serves cannot be found without glue.
-                if cut.zone.zone_of(&server.host) && !cut.zone.is_root() {
-                    let why = Useless::Silent("its address is given nowhere".to_owned());
-                    failures.push((server.host.to_string(), why));
-                    continue;
-                }
-                let found = NameServer {
-                    host: server.host.clone(),
-                    addresses: self.addresses(&server.host, depth + 1).await?,
-                };
-                if found.addresses.is_empty() {
-                    let why = Useless::Silent("it has no address".to_owned());
-                    failures.push((server.host.to_string(), why));
-                    continue;
-                }
-                let places = interleave(&[found]);
-                if let Some(step) = self.race(cut, places, name, kind, &mut failures).await? {
-                    return Ok(step);
-                }
+        for index in 0..cut.servers.len() {
+            let server = &cut.servers[index];
+            if !server.addresses.is_empty() || depth >= MAX_DEPTH {
+                continue;
+            }
+            let host = server.host.clone();
+            // A host inside the zone that it serves cannot be found without glue.
+            let found = if cut.zone.zone_of(&host) && !cut.zone.is_root() {
+                Vec::new()
+            } else {
+                self.addresses(&host, depth + 1).await?
+            };
+            if found.is_empty() {
+                let why = Useless::Silent("it has no address".to_owned());
+                failures.push((plain(&host), why));
+                continue;
+            }
+            cut.servers[index].addresses = found;
+            self.remember(cut);
+            let places = interleave(&cut.servers[index..=index]);
+            if let Some(step) = self.race(cut, places, name, kind, &mut failures).await? {
+                return Ok(step);
             }
         }
         Err(self.useless(cut, name, &failures))
@@ -203,7 +200,7 @@ impl<'a> Walker<'a> {
     /// Asks one place after the other, the next one as soon as one fails or is slow; takes the first useful word.
     async fn race(
         &self,
-        cut: &Cut,
+        cut: &mut Cut,
         places: Vec<(String, IpAddr)>,
         name: &Name,
         kind: RecordType,
@@ -231,7 +228,10 @@ impl<'a> Walker<'a> {
                         Err(Silence::NoAnswer(why) | Silence::NoRoute(why)) => Err(Useless::Silent(why)),
                     };
                     match judged {
-                        Ok(step) => return Ok(Some(step)),
+                        Ok(step) => {
+                            self.prefer(cut, address);
+                            return Ok(Some(step));
+                        }
                         Err(why) => failures.push((place(&host, address), why)),
                     }
                     start_next = true;
@@ -242,15 +242,14 @@ impl<'a> Walker<'a> {
     }
 
     /// The apex of the zone that holds `owner`: as the SOA of a negative answer says, else as the SOA RRset does.
-    async fn zone_of(&self, owner: &Name, message: &Message, cut: &Cut) -> Name {
+    async fn zone_of(&self, owner: &Name, message: &Message, cut: &mut Cut) -> Name {
         if let Some(apex) = apex_in(&message.authorities, owner, cut) {
             return apex;
         }
         let mut candidate = owner.clone();
         while cut.zone.zone_of(&candidate) && candidate != cut.zone {
-            if let Ok(Step::Answer(answer)) = self
-                .ask_cut(cut, &candidate, RecordType::SOA, MAX_DEPTH)
-                .await
+            if let Ok(Step::Answer(answer)) =
+                self.ask_cut(cut, &candidate, RecordType::SOA, 0).await
             {
                 let records = answer.answers.iter().chain(&answer.authorities);
                 if let Some(apex) = apex_in(records, owner, cut) {
@@ -282,8 +281,8 @@ impl<'a> Walker<'a> {
     }
 
     /// Every server of `zone` with every address: by the zone's own NS RRset, and by its parent's.
-    async fn servers(&self, zone: &Name, cut: Cut) -> Result<Vec<Server>, DnsError> {
-        let own = match self.ask_cut(&cut, zone, RecordType::NS, MAX_DEPTH).await {
+    async fn servers(&self, zone: &Name, mut cut: Cut) -> Result<Vec<Server>, DnsError> {
+        let own = match self.ask_cut(&mut cut, zone, RecordType::NS, 0).await {
             Ok(Step::Answer(message)) => name_servers(&message.answers, &message, zone, zone),
             _ => Vec::new(),
         };
@@ -293,10 +292,7 @@ impl<'a> Walker<'a> {
             merge(&mut servers, cut.servers.clone());
         }
         servers.truncate(MAX_SERVERS);
-        self.remember(&Cut {
-            zone: zone.clone(),
-            servers: servers.clone(),
-        });
+        // Their addresses are looked up at the servers that have answered so far, which hold this zone.
         let found = join_all(servers.iter().map(|server| self.addresses(&server.host, 1))).await;
         for (server, found) in servers.iter_mut().zip(found) {
             // Where the look-up fails, the glue stands.
@@ -374,6 +370,18 @@ impl<'a> Walker<'a> {
     fn remember(&self, cut: &Cut) {
         let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
         cuts.insert(LowerName::new(&cut.zone), cut.clone());
+    }
+
+    /// The next question of this walk begins with the server that answered this one.
+    fn prefer(&self, cut: &mut Cut, address: IpAddr) {
+        let answered = |server: &NameServer| server.addresses.contains(&address);
+        if cut.servers.first().is_some_and(answered) {
+            return;
+        }
+        if let Some(index) = cut.servers.iter().position(answered) {
+            cut.servers[..=index].rotate_right(1);
+            self.remember(cut);
+        }
     }
 
     fn spend(&self, name: &Name) -> Result<(), DnsError> {
