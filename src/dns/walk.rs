@@ -457,10 +457,11 @@ fn judge(cut: &Cut, name: &Name, kind: RecordType, message: Message) -> Result<S
         }));
     }
     let has_soa = |record: &Record| record.record_type() == RecordType::SOA;
-    if !negative && !message.authorities.iter().any(has_soa) {
-        if let Some(next) = referral(cut, name, &message) {
-            return Ok(Step::Referral(next));
-        }
+    if !negative
+        && !message.authorities.iter().any(has_soa)
+        && let Some(next) = referral(cut, name, &message)
+    {
+        return Ok(Step::Referral(next));
     }
     if metadata.authoritative {
         return Ok(Step::Answer(message));

@@ -106,6 +106,7 @@ impl BuiltIn {
         self.store
             .commit(&self.fence, &[], &writes)
             .await
+            .map(|_| ())
             .map_err(|error| unavailable(zone, &error.into()))
     }
 

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
-use super::store::{Fault, FaultyStore, fence};
+use super::store::{Fault, FaultyStore};
 use super::{name, settings};
 use crate::nameserver::{Nameserver, NameserverError};
 use crate::store::Store;
@@ -25,13 +25,14 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
-        Self::over(Arc::new(FaultyStore::default())).await
+        Self::over(Arc::new(FaultyStore::new())).await
     }
 
     async fn over(store: Arc<FaultyStore>) -> Self {
         let clock = Clock::system();
         let shared = Arc::clone(&store) as Arc<dyn Store>;
-        let server = Nameserver::start(settings(), shared, fence(), clock.clone())
+        let fence = store.fence().await;
+        let server = Nameserver::start(settings(), shared, fence, clock.clone())
             .await
             .unwrap();
         let deadline = Timestamp::MAX;
@@ -259,8 +260,9 @@ async fn one_address_gets_16_connections_and_udp_goes_on() {
 #[tokio::test]
 async fn an_idle_connection_is_closed_after_ten_seconds() {
     let (clock, hands) = Clock::virtual_at(Timestamp::UNIX_EPOCH);
-    let store = Arc::new(FaultyStore::default());
-    let server = Nameserver::start(settings(), store, fence(), clock)
+    let store = Arc::new(FaultyStore::new());
+    let fence = store.fence().await;
+    let server = Nameserver::start(settings(), store, fence, clock)
         .await
         .unwrap();
     let mut stream = TcpStream::connect(server.addresses()[0]).await.unwrap();
@@ -283,8 +285,9 @@ async fn says_who_has_the_port() {
     let bench = Bench::new().await;
     let mut again = settings();
     again.listen = vec![bench.address()];
-    let store = Arc::new(FaultyStore::default());
-    let error = Nameserver::start(again, store, fence(), Clock::system())
+    let store = Arc::new(FaultyStore::new());
+    let fence = store.fence().await;
+    let error = Nameserver::start(again, store, fence, Clock::system())
         .await
         .err()
         .unwrap();
