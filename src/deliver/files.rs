@@ -1,10 +1,76 @@
 //! Certificates in a directory: `.gen-N/` holds one generation, `current` points to it and is changed by one rename,
 //! and fixed links such as `fullchain.pem` → `current/fullchain.pem` never change.
+//!
+//! Who reads `bundle.pem`, or opens `current/` once, never sees the key of one generation with the certificate of
+//! another. How it is done is in `install`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+
+use super::install::Place;
+use super::{DeliverError, Generation, Shown, Target};
+
+/// A directory that certificates are delivered to.
+pub struct Files {
+    settings: Settings,
+}
+
+impl Files {
+    /// The target that `settings` describe. Looks at nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Settings) -> Result<T, DeliverError> + Send + 'static,
+    ) -> Result<T, DeliverError> {
+        let settings = self.settings.clone();
+        let path = settings.directory.display().to_string();
+        let outcome = tokio::task::spawn_blocking(move || work(&settings))
+            .await
+            .unwrap_or_else(|error| {
+                Err(DeliverError::Io {
+                    path: path.clone(),
+                    what: "the work there was cut short",
+                    error: std::io::Error::other(error),
+                })
+            });
+        match &outcome {
+            Ok(_) => tracing::trace!(directory = path, "files: done"),
+            Err(error) => tracing::trace!(directory = path, %error, "files: failed"),
+        }
+        outcome
+    }
+}
+
+#[async_trait]
+impl Target for Files {
+    async fn install(&self, generation: &Generation) -> Result<(), DeliverError> {
+        let generation = generation.clone();
+        self.blocking(move |settings| Place::make(settings)?.install(&generation))
+            .await
+    }
+
+    async fn inspect(&self) -> Result<Shown, DeliverError> {
+        self.blocking(|settings| match Place::open(settings)? {
+            Some(place) => place.inspect(),
+            None => Ok(Shown::Nothing),
+        })
+        .await
+    }
+
+    async fn settle(&self, number: u64) -> Result<(), DeliverError> {
+        self.blocking(move |settings| match Place::open(settings)? {
+            Some(place) => place.settle(number),
+            None => Ok(()),
+        })
+        .await
+    }
+}
 
 /// Where the files go, and who may read them.
 #[derive(Clone, Debug, PartialEq, Eq)]
