@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use countersign_providers::secret::Secret;
+use crate::secret::Secret;
 
 use super::files::{FileKind, Files, Settings};
 use super::install::Place;
