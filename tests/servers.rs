@@ -6,10 +6,12 @@ use std::time::Duration;
 use hickory_proto::rr::RecordType;
 
 use crate::support::bind::{self, Bind};
+use crate::support::command::Countersign;
 use crate::support::knot::{self, Knot};
 use crate::support::pebble::{Pebble, VERSIONS};
 use crate::support::powerdns::{self, PowerDns};
 use crate::support::process::eventually;
+use crate::support::proxy::{Fate, Proxy};
 use crate::support::tsig::{Key, knsupdate, nsupdate};
 use crate::support::unbound::Unbound;
 use crate::support::{dns, ports, tls, zone};
@@ -215,4 +217,49 @@ fn both_pebbles_serve_their_directory_and_root() {
             "{version:?}: {root}"
         );
     }
+}
+
+#[test]
+fn the_proxy_counts_and_loses_what_it_is_told() {
+    for version in VERSIONS {
+        let pebble = Pebble::new(version, (HERE, 1).into()).start();
+        let proxy = Proxy::start(pebble.addr(), pebble.https_root_pem(), "/dir");
+        let root = std::fs::read_to_string(proxy.https_root()).unwrap();
+        let get = |path| tls::get(proxy.addr(), &root, path);
+
+        let directory = get("/dir").unwrap();
+        let order = format!("https://{}/order-plz", proxy.addr());
+        assert!(
+            directory.contains(&order),
+            "the client stays at the proxy: {directory}"
+        );
+        get("/order-plz").unwrap_err();
+        assert_eq!((proxy.count("directory"), proxy.count("newOrder")), (1, 1));
+
+        proxy.decide(|seen| match (seen.kind.as_str(), seen.nth) {
+            ("directory", 2) => Fate::LoseRequest,
+            ("directory", 3) => Fate::LoseReply,
+            ("directory", 4) => Fate::Reply {
+                status: 200,
+                headers: vec![],
+                body: "replaced".to_owned(),
+            },
+            _ => Fate::Pass,
+        });
+        get("/dir").unwrap_err();
+        get("/dir").unwrap_err();
+        assert_eq!(get("/dir").unwrap(), "replaced");
+        assert_eq!(get("/dir").unwrap(), directory);
+    }
+}
+
+#[test]
+fn the_program_is_run_and_heard() {
+    let program = Countersign::new("state: {dir}/state");
+    let text = std::fs::read_to_string(program.config()).unwrap();
+    assert_eq!(
+        text,
+        format!("state: {}/state", program.directory().display())
+    );
+    program.run(&["--version"]).expect_code(0);
 }
