@@ -291,3 +291,237 @@ fn unreadable(position: usize, why: &str) -> ChainError {
         why: printable(why, SHOWN),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType,
+    };
+    use rustls_pki_types::PrivatePkcs8KeyDer;
+
+    use super::*;
+    use crate::engine::key::KeyType;
+
+    struct Issued {
+        leaf: String,
+        intermediate: String,
+        root: String,
+        key: Secret,
+    }
+
+    fn issuer(name: &str) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    }
+
+    fn self_signed(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+        CertifiedIssuer::self_signed(issuer(name), KeyPair::generate().unwrap()).unwrap()
+    }
+
+    /// A leaf for `names` from 2026-01-01 to 2026-04-01.
+    fn issue(names: &[SanType]) -> Issued {
+        let root = self_signed("Test Root");
+        let intermediate = CertifiedIssuer::signed_by(
+            issuer("Test Intermediate"),
+            KeyPair::generate().unwrap(),
+            &root,
+        )
+        .unwrap();
+        let key = csr::generate_key(KeyType::P256).ok().unwrap();
+        let pair = KeyPair::try_from(&PrivatePkcs8KeyDer::from(key.expose())).unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names.to_vec();
+        params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2026, 4, 1);
+        params.serial_number = Some(vec![0, 0xAB, 1].into());
+        Issued {
+            leaf: params.signed_by(&pair, &intermediate).unwrap().pem(),
+            intermediate: intermediate.pem(),
+            root: root.pem(),
+            key,
+        }
+    }
+
+    fn dns(name: &str) -> SanType {
+        SanType::DnsName(name.try_into().unwrap())
+    }
+
+    fn names(texts: &[&str]) -> Vec<Identifier> {
+        texts
+            .iter()
+            .map(|text| Identifier::parse(text).unwrap())
+            .collect()
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_good_chain_is_described() {
+        let issued = issue(&[dns("*.example.com"), dns("EXAMPLE.com")]);
+        let wanted = names(&["example.com", "*.example.com"]);
+        let now = at("2026-02-01T00:00:00Z");
+        for chain in [
+            issued.leaf.clone(),
+            format!("{}{}", issued.leaf, issued.intermediate),
+            format!(
+                "{}\n{}\r\n{}",
+                issued.leaf, issued.intermediate, issued.root
+            ),
+            format!("{}{}", issued.leaf, issued.intermediate).replace('\n', "\r\n"),
+        ] {
+            let leaf = check(&chain, &issued.key, &wanted, now).unwrap();
+            assert_eq!(leaf.not_before, at("2026-01-01T00:00:00Z"));
+            assert_eq!(leaf.not_after, at("2026-04-01T00:00:00Z"));
+            assert_eq!(leaf.names, wanted);
+            assert_eq!(leaf.issuer, "CN=Test Intermediate");
+            assert!(leaf.serial.ends_with("ab01"), "{}", leaf.serial);
+            assert_eq!(leaf.sha256.len(), 64);
+            let stored = serde_json::to_string(&leaf).unwrap();
+            assert_eq!(serde_json::from_str::<Leaf>(&stored).unwrap(), leaf);
+        }
+    }
+
+    #[test]
+    fn a_chain_must_be_signed_all_the_way() {
+        let (one, two) = (issue(&[dns("example.com")]), issue(&[dns("example.com")]));
+        let wanted = names(&["example.com"]);
+        let now = at("2026-02-01T00:00:00Z");
+        // The other intermediate has the same name and another key.
+        for (chain, broken) in [
+            (format!("{}{}", one.leaf, two.intermediate), 1),
+            (format!("{}{}", one.leaf, one.root), 1),
+            (format!("{}{}{}", one.leaf, one.intermediate, two.root), 2),
+            (format!("{}{}{}", one.leaf, one.root, one.intermediate), 1),
+        ] {
+            match check(&chain, &one.key, &wanted, now) {
+                Err(ChainError::Broken { position, .. }) => assert_eq!(position, broken),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn another_key_is_refused() {
+        let issued = issue(&[dns("example.com")]);
+        let other = csr::generate_key(KeyType::P256).ok().unwrap();
+        let now = at("2026-02-01T00:00:00Z");
+        assert!(matches!(
+            check(&issued.leaf, &other, &names(&["example.com"]), now),
+            Err(ChainError::WrongKey { .. })
+        ));
+    }
+
+    #[test]
+    fn the_names_must_be_exactly_those_ordered() {
+        let issued = issue(&[dns("example.com"), dns("www.example.com")]);
+        let now = at("2026-02-01T00:00:00Z");
+        for wanted in [
+            names(&["example.com"]),
+            names(&["example.com", "www.example.com", "a.example.com"]),
+            names(&["example.com", "*.example.com"]),
+        ] {
+            let outcome = check(&issued.leaf, &issued.key, &wanted, now);
+            assert!(matches!(outcome, Err(ChainError::WrongNames { .. })));
+        }
+        let wanted = names(&["www.example.com", "example.com"]);
+        assert!(check(&issued.leaf, &issued.key, &wanted, now).is_ok());
+        let address = SanType::IpAddress("192.0.2.1".parse().unwrap());
+        let issued = issue(&[dns("example.com"), address]);
+        assert!(matches!(
+            check(&issued.leaf, &issued.key, &names(&["example.com"]), now),
+            Err(ChainError::NotACertificate { .. })
+        ));
+    }
+
+    #[test]
+    fn it_must_be_valid_now_give_or_take_a_slow_clock() {
+        let issued = issue(&[dns("example.com")]);
+        let wanted = names(&["example.com"]);
+        for (now, good) in [
+            ("2025-12-31T23:54:59Z", false),
+            ("2025-12-31T23:55:00Z", true),
+            ("2026-03-31T23:59:59Z", true),
+            ("2026-04-01T00:00:00Z", false),
+        ] {
+            let outcome = check(&issued.leaf, &issued.key, &wanted, at(now));
+            assert_eq!(outcome.is_ok(), good, "{now}: {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_certificates_may_stand_in_the_text() {
+        let issued = issue(&[dns("example.com")]);
+        let key = csr::key_pem(&issued.key);
+        let key = key.expose_text().ok().unwrap();
+        let leaf = &issued.leaf;
+        let check = |text: &str| {
+            let now = at("2026-02-01T00:00:00Z");
+            check(text, &issued.key, &names(&["example.com"]), now)
+        };
+        for bad in [
+            String::new(),
+            "\n\n".to_owned(),
+            format!("{leaf}{key}"),
+            format!("{key}{leaf}"),
+            format!("subject: example.com\n{leaf}"),
+            leaf.replace("-----END CERTIFICATE-----", ""),
+            leaf.replacen('M', "!", 1),
+            leaf.replace("CERTIFICATE", "X509 CRL"),
+        ] {
+            assert!(matches!(check(&bad), Err(ChainError::NotPem(_))), "{bad}");
+        }
+        assert!(matches!(
+            check(&leaf.repeat(11)),
+            Err(ChainError::TooLarge(_))
+        ));
+        assert!(matches!(
+            check(&" ".repeat(MAX_PEM + 1)),
+            Err(ChainError::TooLarge(_))
+        ));
+        let garbage = format!("{leaf}{BEGIN}\nAAAA\n{END}\n");
+        assert!(matches!(
+            check(&garbage),
+            Err(ChainError::NotACertificate { position: 2, .. })
+        ));
+    }
+
+    /// Bits changed one at a time: never a panic; and never accepted where the bit is signed or part of the signature.
+    #[test]
+    fn a_changed_bit_is_not_accepted() {
+        let issued = issue(&[dns("example.com")]);
+        let chain = format!("{}{}", issued.leaf, issued.intermediate);
+        let der = certificates(&chain).unwrap().swap_remove(0);
+        let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+        let tbs = certificate.tbs_certificate.as_ref().len();
+        let signature = certificate.signature_value.data.len();
+        let signed = 4..4 + tbs;
+        let now = at("2026-02-01T00:00:00Z");
+        for (position, bit) in (0..der.len()).flat_map(|byte| (0..8).map(move |bit| (byte, bit))) {
+            let mut changed = der.clone();
+            changed[position] ^= 1 << bit;
+            let pem = format!(
+                "{BEGIN}\n{}\n{END}\n{}",
+                STANDARD.encode(&changed),
+                issued.intermediate
+            );
+            let outcome = check(&pem, &issued.key, &names(&["example.com"]), now);
+            if signed.contains(&position) || position >= der.len() - signature {
+                assert!(outcome.is_err(), "bit {bit} of byte {position}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_preferred_issuer_is_found_anywhere_in_the_chain() {
+        let issued = issue(&[dns("example.com")]);
+        let chain = format!("{}{}", issued.leaf, issued.intermediate);
+        assert!(is_issued_by(&chain, "Test Root"));
+        assert!(is_issued_by(&chain, "Test Intermediate"));
+        assert!(!is_issued_by(&issued.leaf, "Test Root"));
+        assert!(!is_issued_by("nonsense", "Test Root"));
+    }
+}

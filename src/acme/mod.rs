@@ -23,6 +23,8 @@ pub mod transport;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod flow;
+#[cfg(test)]
 mod hostile;
 
 pub use chain::{ChainError, Leaf};
