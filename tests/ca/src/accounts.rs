@@ -59,7 +59,11 @@ pub(crate) fn new_account(shared: &Shared, post: &Post) -> Result<Reply, Problem
         return Err(terms_not_agreed(shared));
     }
     let key = Arc::new(key.clone());
-    let id = state.add_account(Account { key, contact: asked.contact, status: Status::Valid })?;
+    let id = state.add_account(Account {
+        key,
+        contact: asked.contact,
+        status: Status::Valid,
+    })?;
     let account = state.account(id).ok_or_else(unknown)?;
     Ok(reply(shared, 201, id, account))
 }
@@ -109,26 +113,36 @@ pub(crate) fn key_change(shared: &Shared, post: &Post) -> Result<Reply, Problem>
     let id = post.account()?;
     let inner = Jws::parse(&post.payload)?;
     let Signer::Jwk(new_key) = &inner.header.signer else {
-        return Err(Problem::malformed("the inner request must carry the new key as `jwk`"));
+        return Err(Problem::malformed(
+            "the inner request must carry the new key as `jwk`",
+        ));
     };
     inner.verify(new_key)?;
     if inner.header.url != shared.url("/key-change") {
-        return Err(Problem::malformed("the inner request has another `url` than the outer one"));
+        return Err(Problem::malformed(
+            "the inner request has another `url` than the outer one",
+        ));
     }
     if inner.header.nonce.is_some() {
-        return Err(Problem::malformed("the inner request must not have a nonce"));
+        return Err(Problem::malformed(
+            "the inner request must not have a nonce",
+        ));
     }
     let asked: KeyChange = payload(&inner.payload)?;
     if asked.account != account_url(shared, id) {
-        return Err(Problem::malformed("the inner request is about another account"));
+        return Err(Problem::malformed(
+            "the inner request is about another account",
+        ));
     }
     let old_key = PublicKey::from_jwk(&asked.old_key)?;
 
     let mut state = shared.state();
     if let Some(other) = state.account_of_key(new_key) {
-        return Err(Problem::malformed("the new key belongs to an account already")
-            .status(409)
-            .header("location", account_url(shared, other)));
+        return Err(
+            Problem::malformed("the new key belongs to an account already")
+                .status(409)
+                .header("location", account_url(shared, other)),
+        );
     }
     let account = state.account(id).ok_or_else(unknown)?;
     if account.key.thumbprint != old_key.thumbprint {
@@ -184,9 +198,10 @@ fn check_contacts(contacts: &[String]) -> Result<(), Problem> {
 
 fn terms_not_agreed(shared: &Shared) -> Problem {
     let terms = shared.url("/terms");
-    let mut problem =
-        Problem::new(Kind::UserActionRequired, "the account must agree to the terms of service")
-            .header("link", format!("<{terms}>;rel=\"terms-of-service\""));
-    problem.instance = Some(terms);
-    problem
+    Problem::new(
+        Kind::UserActionRequired,
+        "the account must agree to the terms of service",
+    )
+    .header("link", format!("<{terms}>;rel=\"terms-of-service\""))
+    .instance(terms)
 }

@@ -32,7 +32,10 @@ impl Clock {
     }
 
     /// The time of day.
-    #[allow(clippy::disallowed_methods, reason = "the one place that reads the system's time")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the system's time"
+    )]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::System => Timestamp::now(),
@@ -61,7 +64,10 @@ pub(crate) fn whole_second(at: Timestamp) -> Timestamp {
 }
 
 /// `work`, or `None` where a peer took longer than `limit` of real time.
-#[allow(clippy::disallowed_methods, reason = "a deadline on a socket, in real time on purpose")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a deadline on a socket, in real time on purpose"
+)]
 pub(crate) async fn deadline<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, work).await.ok()
 }

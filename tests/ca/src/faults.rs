@@ -63,7 +63,11 @@ impl Faults {
 
     /// From now on orders that name `name`, or a wildcard of it, get `rejectedIdentifier`.
     pub fn forbid_name(&self, name: &str) {
-        self.0.state().faults.forbidden.insert(name.to_ascii_lowercase());
+        self.0
+            .state()
+            .faults
+            .forbidden
+            .insert(name.to_ascii_lowercase());
     }
 
     /// The next `n` requests to `endpoint` are answered `status` with an HTML body, unprocessed.
@@ -74,8 +78,20 @@ impl Faults {
         retry_after: Option<Duration>,
         n: usize,
     ) {
-        let faults = std::iter::repeat_n(HttpFault { status, retry_after }, n);
-        self.0.state().faults.http.entry(endpoint).or_default().extend(faults);
+        let faults = std::iter::repeat_n(
+            HttpFault {
+                status,
+                retry_after,
+            },
+            n,
+        );
+        self.0
+            .state()
+            .faults
+            .http
+            .entry(endpoint)
+            .or_default()
+            .extend(faults);
     }
 
     /// The next `n` requests to `endpoint` find the connection closed, unprocessed.
@@ -86,7 +102,13 @@ impl Faults {
     /// The next `n` requests to `endpoint` are processed, and then the connection is closed
     /// without a reply.
     pub fn lose_replies(&self, endpoint: Endpoint, n: u32) {
-        *self.0.state().faults.unanswered.entry(endpoint).or_default() += n;
+        *self
+            .0
+            .state()
+            .faults
+            .unanswered
+            .entry(endpoint)
+            .or_default() += n;
     }
 
     /// The next `n` orders or authorizations shown have a status that no standard knows.

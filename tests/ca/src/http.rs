@@ -70,7 +70,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, tls: TlsAc
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -137,7 +139,12 @@ async fn answer(
     }
     tracing::trace!(%method, path, status = reply.status, lost, "answered");
     if let Some(log) = &shared.settings.log {
-        log(&Seen { endpoint, method: method.as_str(), path: &path, status: reply.status });
+        log(&Seen {
+            endpoint,
+            method: method.as_str(),
+            path: &path,
+            status: reply.status,
+        });
     }
     if lost { Err(Lost) } else { Ok(response(reply)) }
 }
@@ -163,7 +170,9 @@ async fn dispatch(
     let path = request.uri().path().to_owned();
     let user_agent = request.headers().get(USER_AGENT);
     if user_agent.is_none_or(HeaderValue::is_empty) {
-        return Err(Problem::malformed("the request has no User-Agent, RFC 8555 section 6.1"));
+        return Err(Problem::malformed(
+            "the request has no User-Agent, RFC 8555 section 6.1",
+        ));
     }
     match *request.method() {
         Method::GET | Method::HEAD => plain(shared, &target, request.method()),
@@ -234,7 +243,10 @@ fn directory(shared: &Shared) -> Result<Value, Problem> {
 }
 
 async fn body(request: Request<Incoming>) -> Result<Bytes, Problem> {
-    let media_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let media_type = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .map(HeaderValue::as_bytes);
     if media_type != Some(JOSE.as_bytes()) {
         let media_type = String::from_utf8_lossy(media_type.unwrap_or_default());
         let detail = format!("the Content-Type is {media_type:?}, not {JOSE:?}");
@@ -342,8 +354,11 @@ impl Target {
             Target::Terms => "GET, HEAD",
             _ => "POST",
         };
-        Problem::new(Kind::Malformed, format!("the resource knows only {methods}"))
-            .status(405)
-            .header("allow", methods.to_owned())
+        Problem::new(
+            Kind::Malformed,
+            format!("the resource knows only {methods}"),
+        )
+        .status(405)
+        .header("allow", methods.to_owned())
     }
 }

@@ -110,18 +110,23 @@ impl Request {
         if !rest.is_empty() {
             return Err(bad("the CSR has trailing bytes"));
         }
-        csr.verify_signature().map_err(|_| bad("the CSR's own signature does not verify"))?;
+        csr.verify_signature()
+            .map_err(|_| bad("the CSR's own signature does not verify"))?;
         let info = &csr.certification_request_info;
         let material = Material::of(&info.subject_pki)
             .ok_or_else(|| bad("the CSR's key is not RSA 2048..4096, P-256 or P-384"))?;
         let asked = requested_names(&csr)?;
         if asked != names {
-            return Err(bad(format!("the CSR asks for {asked:?}, the order is for {names:?}")));
+            return Err(bad(format!(
+                "the CSR asks for {asked:?}, the order is for {names:?}"
+            )));
         }
         for name in info.subject.iter_common_name() {
             let name = name.as_str().unwrap_or_default().to_ascii_lowercase();
             if !names.contains(&name) {
-                return Err(bad(format!("the CSR's common name {name:?} is not in the order")));
+                return Err(bad(format!(
+                    "the CSR's common name {name:?} is not in the order"
+                )));
             }
         }
         let spki = SubjectPublicKeyInfo::from_der(info.subject_pki.raw)
@@ -145,9 +150,10 @@ impl Material {
             },
             ParsedKey::RSA(rsa) => {
                 let n = without_zeros(rsa.modulus);
-                (256..=512)
-                    .contains(&n.len())
-                    .then(|| Material::Rsa { n, e: without_zeros(rsa.exponent) })
+                (256..=512).contains(&n.len()).then(|| Material::Rsa {
+                    n,
+                    e: without_zeros(rsa.exponent),
+                })
             }
             _ => None,
         }
@@ -161,9 +167,10 @@ impl HttpsIdentity {
         let mut addresses = vec![address, IpAddr::from([127, 0, 0, 1])];
         addresses.push(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST));
         addresses.dedup();
-        let mut params =
-            leaf_params(&["localhost".to_owned()], back(now, DAY), later(now, YEAR))?;
-        params.subject_alt_names.extend(addresses.into_iter().map(SanType::IpAddress));
+        let mut params = leaf_params(&["localhost".to_owned()], back(now, DAY), later(now, YEAR))?;
+        params
+            .subject_alt_names
+            .extend(addresses.into_iter().map(SanType::IpAddress));
         let key = KeyPair::generate()?;
         let leaf = params.signed_by(&key, &root)?;
         Ok(HttpsIdentity {
@@ -186,7 +193,9 @@ fn authority_params(
     let mut params = CertificateParams::default();
     set_validity(&mut params, back(now, ROOT_BACKDATE), later(now, 10 * YEAR));
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, "Countersign (tests only)");
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "Countersign (tests only)");
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(below));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -203,7 +212,9 @@ fn leaf_params(
     set_validity(&mut params, not_before, not_after);
     params.distinguished_name = DistinguishedName::new();
     for name in names {
-        params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
+        params
+            .subject_alt_names
+            .push(SanType::DnsName(name.as_str().try_into()?));
     }
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -216,7 +227,9 @@ fn leaf_params(
 fn requested_names(csr: &X509CertificationRequest<'_>) -> Result<Vec<String>, Problem> {
     let mut names = Vec::new();
     for extension in csr.requested_extensions().into_iter().flatten() {
-        let ParsedExtension::SubjectAlternativeName(san) = extension else { continue };
+        let ParsedExtension::SubjectAlternativeName(san) = extension else {
+            continue;
+        };
         for name in &san.general_names {
             match name {
                 GeneralName::DNSName(name) => names.push(name.to_ascii_lowercase()),
@@ -238,7 +251,6 @@ fn without_zeros(number: &[u8]) -> Vec<u8> {
     number.get(zeros..).unwrap_or_default().to_vec()
 }
 
-
 /// Whole seconds since 1970, added to rcgen's own type, whose crate nothing else here needs.
 fn set_validity(params: &mut CertificateParams, not_before: Timestamp, not_after: Timestamp) {
     let since_1970 =
@@ -254,7 +266,9 @@ fn back(at: Timestamp, by: Duration) -> Timestamp {
 
 fn random_serial() -> Result<[u8; 16], rcgen::Error> {
     let mut serial = [0; 16];
-    SystemRandom::new().fill(&mut serial).map_err(|_| rcgen::Error::RingUnspecified)?;
+    SystemRandom::new()
+        .fill(&mut serial)
+        .map_err(|_| rcgen::Error::RingUnspecified)?;
     // Positive and of full length: the top bit clear, the next one set.
     serial[0] = serial[0] & 0x7f | 0x40;
     Ok(serial)

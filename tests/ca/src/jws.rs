@@ -97,27 +97,25 @@ impl Jws {
     /// Whether `key` made the signature, with the algorithm that the header names.
     pub(crate) fn verify(&self, key: &PublicKey) -> Result<(), Problem> {
         let input = self.signing_input.as_bytes();
-        let verified = match (&key.material, self.header.algorithm) {
-            (Material::P256(point), Algorithm::Es256) => {
-                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-                    .verify(input, &self.signature)
-            }
-            (Material::P384(point), Algorithm::Es384) => {
-                UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point)
-                    .verify(input, &self.signature)
-            }
-            (Material::Rsa { n, e }, Algorithm::Rs256) => RsaPublicKeyComponents { n, e }.verify(
-                &RSA_PKCS1_2048_8192_SHA256,
-                input,
-                &self.signature,
-            ),
-            (_, algorithm) => {
-                return Err(Problem::new(
-                    Kind::BadSignatureAlgorithm,
-                    format!("the key is not one for {algorithm:?}"),
-                ));
-            }
-        };
+        let verified =
+            match (&key.material, self.header.algorithm) {
+                (Material::P256(point), Algorithm::Es256) => {
+                    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
+                        .verify(input, &self.signature)
+                }
+                (Material::P384(point), Algorithm::Es384) => {
+                    UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point)
+                        .verify(input, &self.signature)
+                }
+                (Material::Rsa { n, e }, Algorithm::Rs256) => RsaPublicKeyComponents { n, e }
+                    .verify(&RSA_PKCS1_2048_8192_SHA256, input, &self.signature),
+                (_, algorithm) => {
+                    return Err(Problem::new(
+                        Kind::BadSignatureAlgorithm,
+                        format!("the key is not one for {algorithm:?}"),
+                    ));
+                }
+            };
         verified.map_err(|_| Problem::malformed("the signature does not verify with the key"))
     }
 }
@@ -127,7 +125,9 @@ impl Header {
         let raw: RawHeader = serde_json::from_slice(bytes)
             .map_err(|e| Problem::malformed(format!("the protected header is unreadable: {e}")))?;
         if raw.crit.is_some() {
-            return Err(Problem::malformed("the protected header has `crit`, which ACME lacks"));
+            return Err(Problem::malformed(
+                "the protected header has `crit`, which ACME lacks",
+            ));
         }
         let algorithm = Algorithm::parse(&raw.alg)?;
         let signer = match (raw.jwk, raw.kid) {
@@ -142,7 +142,12 @@ impl Header {
         let url = raw
             .url
             .ok_or_else(|| Problem::malformed("the protected header has no `url`"))?;
-        Ok(Header { algorithm, nonce: raw.nonce, url, signer })
+        Ok(Header {
+            algorithm,
+            nonce: raw.nonce,
+            url,
+            signer,
+        })
     }
 }
 
@@ -182,7 +187,11 @@ impl PublicKey {
         let length = match curve {
             "P-256" => 32,
             "P-384" => 48,
-            other => return Err(bad_key(format!("the curve is {other:?}, not P-256 or P-384"))),
+            other => {
+                return Err(bad_key(format!(
+                    "the curve is {other:?}, not P-256 or P-384"
+                )));
+            }
         };
         let mut point = vec![4];
         for coordinate in [x, y] {
@@ -196,8 +205,15 @@ impl PublicKey {
             point.extend(bytes);
         }
         let canonical = format!(r#"{{"crv":"{curve}","kty":"EC","x":"{x}","y":"{y}"}}"#);
-        let material = if length == 32 { Material::P256(point) } else { Material::P384(point) };
-        Ok(PublicKey { material, thumbprint: sha256_text(canonical.as_bytes()) })
+        let material = if length == 32 {
+            Material::P256(point)
+        } else {
+            Material::P384(point)
+        };
+        Ok(PublicKey {
+            material,
+            thumbprint: sha256_text(canonical.as_bytes()),
+        })
     }
 
     fn rsa(n: &str, e: &str) -> Result<PublicKey, Problem> {
@@ -206,11 +222,16 @@ impl PublicKey {
             return Err(bad_key("an RSA number has leading zeros"));
         }
         if !(256..=512).contains(&modulus.len()) || exponent.is_empty() || exponent.len() > 4 {
-            return Err(bad_key("an RSA key must have 2048 to 4096 bits and a small exponent"));
+            return Err(bad_key(
+                "an RSA key must have 2048 to 4096 bits and a small exponent",
+            ));
         }
         let canonical = format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#);
         Ok(PublicKey {
-            material: Material::Rsa { n: modulus, e: exponent },
+            material: Material::Rsa {
+                n: modulus,
+                e: exponent,
+            },
             thumbprint: sha256_text(canonical.as_bytes()),
         })
     }
@@ -229,7 +250,9 @@ pub(crate) fn decode(what: &str, text: &str) -> Result<Vec<u8>, Problem> {
 }
 
 fn key_bytes(text: &str) -> Result<Vec<u8>, Problem> {
-    URL_SAFE_NO_PAD.decode(text).map_err(|e| bad_key(format!("the JWK has bad base64url: {e}")))
+    URL_SAFE_NO_PAD
+        .decode(text)
+        .map_err(|e| bad_key(format!("the JWK has bad base64url: {e}")))
 }
 
 fn bad_key(detail: impl Into<String>) -> Problem {
@@ -247,13 +270,16 @@ mod tests {
         let jwk = json!({
             "kty": "RSA",
             "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L\
-6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FD\
-W2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZ\
-u0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
+        6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FD\
+        W2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZ\
+        u0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
             "e": "AQAB", "alg": "RS256", "kid": "2011-04-29",
         });
         let key = PublicKey::from_jwk(&jwk).unwrap();
-        assert_eq!(key.thumbprint, "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+        assert_eq!(
+            key.thumbprint,
+            "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+        );
     }
 
     #[test]
@@ -266,7 +292,10 @@ u0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
             json!({"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "d": "AA"}),
             json!("text"),
         ] {
-            assert_eq!(PublicKey::from_jwk(&jwk).unwrap_err().kind, Kind::BadPublicKey);
+            assert_eq!(
+                PublicKey::from_jwk(&jwk).unwrap_err().kind,
+                Kind::BadPublicKey
+            );
         }
     }
 

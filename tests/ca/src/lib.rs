@@ -154,7 +154,10 @@ impl Settings {
 impl Authority {
     /// Makes keys, binds the port and serves until dropped. Needs a tokio runtime.
     pub async fn start(settings: Settings) -> Result<Authority, StartError> {
-        let listen = |source| StartError::Listen { address: settings.listen, source };
+        let listen = |source| StartError::Listen {
+            address: settings.listen,
+            source,
+        };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         // TLS clients check by the system's clock, whatever the authority's own is.
@@ -162,7 +165,9 @@ impl Authority {
         let tls = tls_acceptor(identity.chain, identity.key)?;
         let issuing = Issuing::generate(settings.clock.now())?;
         let mut state = State::default();
-        state.nonces.reject(settings.nonce_reject_percent, settings.nonce_reject_seed);
+        state
+            .nonces
+            .reject(settings.nonce_reject_percent, settings.nonce_reject_seed);
         let shared = Arc::new(Shared {
             base: format!("https://{address}"),
             settings,
@@ -172,7 +177,12 @@ impl Authority {
         });
         let server = tokio::spawn(http::serve(Arc::clone(&shared), listener, tls));
         let abort = server.abort_handle();
-        Ok(Authority { shared, server, abort, https_root_pem: identity.root_pem })
+        Ok(Authority {
+            shared,
+            server,
+            abort,
+            https_root_pem: identity.root_pem,
+        })
     }
 
     /// Where clients begin.
@@ -211,7 +221,10 @@ impl Authority {
 
     /// Whether the certificate with this serial number (lower-case hexadecimal) was revoked.
     pub fn is_revoked(&self, serial: &str) -> bool {
-        self.shared.state().certificate(serial).is_some_and(|certificate| certificate.revoked)
+        self.shared
+            .state()
+            .certificate(serial)
+            .is_some_and(|certificate| certificate.revoked)
     }
 
     /// What can be made to go wrong.
@@ -255,7 +268,10 @@ impl Shared {
     /// `by` before now, in whole seconds.
     fn earlier(&self, by: Duration) -> Timestamp {
         let now = clock::whole_second(self.now());
-        jiff::SignedDuration::try_from(by).ok().and_then(|by| now.checked_sub(by).ok()).unwrap_or(now)
+        jiff::SignedDuration::try_from(by)
+            .ok()
+            .and_then(|by| now.checked_sub(by).ok())
+            .unwrap_or(now)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

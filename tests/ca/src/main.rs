@@ -54,14 +54,20 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
 async fn end_of_input() {
     let mut input = tokio::io::stdin();
     let mut ignored = [0; 512];
-    while input.read(&mut ignored).await.is_ok_and(|length| length > 0) {}
+    while input
+        .read(&mut ignored)
+        .await
+        .is_ok_and(|length| length > 0)
+    {}
 }
 
 fn settings(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String> {
     // Port 0 answers nothing: it stands for a nameserver that was not given.
     let mut settings = Settings::asking(([0, 0, 0, 0], 0).into());
     while let Some(name) = arguments.next() {
-        let value = arguments.next().ok_or_else(|| format!("{name:?} needs a value, or is unknown"))?;
+        let value = arguments
+            .next()
+            .ok_or_else(|| format!("{name:?} needs a value, or is unknown"))?;
         let bad = |wanted: &str| format!("{name} is {value:?}, not {wanted}");
         let address = || value.parse().map_err(|_| bad("an address with a port"));
         let number = || value.parse::<u32>().map_err(|_| bad("a whole number"));

@@ -32,7 +32,10 @@ struct Rejections {
 
 impl Nonces {
     pub(crate) fn reject(&mut self, percent: u8, seed: u64) {
-        self.rejections = (percent > 0).then_some(Rejections { percent, state: seed });
+        self.rejections = (percent > 0).then_some(Rejections {
+            percent,
+            state: seed,
+        });
     }
 
     pub(crate) fn issue(&mut self, now: Timestamp) -> String {
@@ -43,14 +46,19 @@ impl Nonces {
             self.good.pop_first();
         }
         self.last += 1;
-        self.good.insert(self.last, (u64::from_be_bytes(random), now));
+        self.good
+            .insert(self.last, (u64::from_be_bytes(random), now));
         URL_SAFE_NO_PAD.encode([self.last.to_be_bytes(), random].concat())
     }
 
     /// Whether the nonce is good; it is not any more afterwards.
     pub(crate) fn redeem(&mut self, nonce: &str, now: Timestamp) -> bool {
-        let Some((count, random)) = parse(nonce) else { return false };
-        let Some((wanted, issued)) = self.good.get(&count).copied() else { return false };
+        let Some((count, random)) = parse(nonce) else {
+            return false;
+        };
+        let Some((wanted, issued)) = self.good.get(&count).copied() else {
+            return false;
+        };
         if wanted != random {
             return false;
         }

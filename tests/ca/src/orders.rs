@@ -34,7 +34,9 @@ pub(crate) fn new_order(shared: &Shared, post: &Post) -> Result<Reply, Problem> 
     let account = post.account()?;
     let asked: Value = payload(&post.payload)?;
     if asked.get("notBefore").is_some() || asked.get("notAfter").is_some() {
-        return Err(Problem::malformed("notBefore and notAfter are not supported"));
+        return Err(Problem::malformed(
+            "notBefore and notAfter are not supported",
+        ));
     }
     let profile = profile(shared, &asked)?;
     let now = shared.now();
@@ -43,7 +45,12 @@ pub(crate) fn new_order(shared: &Shared, post: &Post) -> Result<Reply, Problem> 
     if let Some(problem) = state.faults.take_refused_order() {
         return Err(problem);
     }
-    let order = Order::new(account, names, profile, expiry(now, shared.settings.order_lifetime))?;
+    let order = Order::new(
+        account,
+        names,
+        profile,
+        expiry(now, shared.settings.order_lifetime),
+    )?;
     let id = state.add_order(order);
     let (document, url) = order_document(shared, &mut state, id).ok_or_else(no_order)?;
     Ok(Reply::json(201, &document).with("location", url))
@@ -75,14 +82,18 @@ pub(crate) fn authorization(
     if !post.payload.is_empty() {
         let asked: Value = payload(&post.payload)?;
         if asked.get("status") != Some(&json!("deactivated")) {
-            return Err(Problem::malformed("an authorization can only be deactivated"));
+            return Err(Problem::malformed(
+                "an authorization can only be deactivated",
+            ));
         }
         let authorization = order.authorizations.get_mut(index).ok_or_else(no_order)?;
         if !matches!(authorization.status, Status::Pending | Status::Valid) {
             return Err(Problem::malformed("the authorization is final already"));
         }
         authorization.status = Status::Deactivated;
-        order.fail(Problem::unauthorized("an authorization of the order was deactivated"));
+        order.fail(Problem::unauthorized(
+            "an authorization of the order was deactivated",
+        ));
     }
     authorization_reply(shared, &mut state, id, index)
 }
@@ -100,7 +111,9 @@ pub(crate) fn challenge(
     if !post.payload.is_empty() {
         let asked: Value = payload(&post.payload)?;
         if asked != json!({}) {
-            return Err(Problem::malformed("the answer to a dns-01 challenge is exactly {}"));
+            return Err(Problem::malformed(
+                "the answer to a dns-01 challenge is exactly {}",
+            ));
         }
         match (authorization.status, authorization.challenge) {
             (Status::Pending, Status::Pending) => {
@@ -120,9 +133,11 @@ pub(crate) fn challenge(
     let authorization = order.authorizations.get(index).ok_or_else(no_order)?;
     let up = shared.url(&format!("/authorization/{id}/{index}"));
     let wait = retry_while(shared, authorization.challenge == Status::Processing);
-    Ok(Reply::json(200, &challenge_document(shared, id, index, authorization))
-        .with("link", format!("<{up}>;rel=\"up\""))
-        .retry_after(wait))
+    Ok(
+        Reply::json(200, &challenge_document(shared, id, index, authorization))
+            .with("link", format!("<{up}>;rel=\"up\""))
+            .retry_after(wait),
+    )
 }
 
 /// `finalize`: CSR in, certificate made, handed out when the configured looks have passed.
@@ -136,7 +151,10 @@ pub(crate) fn finalize(shared: &Shared, id: u64, post: &Post) -> Result<Reply, P
     let asked: Finalize = payload(&post.payload)?;
     let csr = Request::parse(&decode("csr", &asked.csr)?, &names)?;
     if csr.material == post.signing_key().material {
-        return Err(Problem::new(Kind::BadCsr, "the CSR's key is the account's key"));
+        return Err(Problem::new(
+            Kind::BadCsr,
+            "the CSR's key is the account's key",
+        ));
     }
     let issued = issue(shared, &csr, names)?;
 
@@ -145,7 +163,11 @@ pub(crate) fn finalize(shared: &Shared, id: u64, post: &Post) -> Result<Reply, P
     // Another finalize may have won while the certificate was made without the lock.
     must_be_ready(order)?;
     order.looks_left = shared.settings.processing_looks;
-    order.status = if order.looks_left > 0 { Status::Processing } else { Status::Valid };
+    order.status = if order.looks_left > 0 {
+        Status::Processing
+    } else {
+        Status::Valid
+    };
     order.certificate = Some(issued.serial.clone());
     let certificate = Certificate {
         account: order.account,
@@ -164,7 +186,9 @@ pub(crate) fn certificate(shared: &Shared, serial: &str, post: &Post) -> Result<
     let mut state = shared.state();
     let certificate = state.certificate(serial).ok_or_else(no_certificate)?;
     if certificate.account != account {
-        return Err(Problem::unauthorized("the certificate belongs to another account"));
+        return Err(Problem::unauthorized(
+            "the certificate belongs to another account",
+        ));
     }
     let chain = certificate.chain_pem.as_bytes().to_vec();
     Ok(Reply::text(200, "application/pem-certificate-chain", chain))
@@ -193,10 +217,15 @@ pub(crate) fn revoke(shared: &Shared, post: &Post) -> Result<Reply, Problem> {
         Err(_) => Material::of(parsed.public_key()).as_ref() == Some(&post.signing_key().material),
     };
     if !allowed {
-        return Err(Problem::unauthorized("neither the account nor the key of the certificate"));
+        return Err(Problem::unauthorized(
+            "neither the account nor the key of the certificate",
+        ));
     }
     if certificate.revoked {
-        return Err(Problem::new(Kind::AlreadyRevoked, "the certificate is revoked already"));
+        return Err(Problem::new(
+            Kind::AlreadyRevoked,
+            "the certificate is revoked already",
+        ));
     }
     certificate.revoked = true;
     Ok(Reply::empty(200))
@@ -239,13 +268,21 @@ fn issue(shared: &Shared, csr: &Request, names: Vec<String>) -> Result<Issued, P
         let faults = &mut shared.state().faults;
         (faults.take_wrong_key(), faults.take_wrong_names())
     };
-    let names = if wrong_names { vec![WRONG_NAME.to_owned()] } else { names };
+    let names = if wrong_names {
+        vec![WRONG_NAME.to_owned()]
+    } else {
+        names
+    };
     let not_before = shared.earlier(shared.settings.backdate);
     let not_after = later(not_before, shared.settings.lifetime);
     let issued = if wrong_key {
-        shared.issuing.issue_for_a_foreign_key(&names, not_before, not_after)
+        shared
+            .issuing
+            .issue_for_a_foreign_key(&names, not_before, not_after)
     } else {
-        shared.issuing.issue(&names, csr.key(), not_before, not_after)
+        shared
+            .issuing
+            .issue(&names, csr.key(), not_before, not_after)
     };
     issued.map_err(|e| Problem::new(Kind::ServerInternal, format!("cannot sign: {e}")))
 }
@@ -267,7 +304,9 @@ fn own_order<'a>(
     let account = post.account()?;
     let order = state.order(id, shared.now()).ok_or_else(no_order)?;
     if order.account != account {
-        return Err(Problem::unauthorized("the order belongs to another account"));
+        return Err(Problem::unauthorized(
+            "the order belongs to another account",
+        ));
     }
     Ok(order)
 }
@@ -286,8 +325,11 @@ fn order_document(shared: &Shared, state: &mut State, id: u64) -> Option<(Value,
     let unknown = state.faults.take_unknown_status();
     let order = state.order(id, shared.now())?;
     let url = shared.url(&format!("/order/{id}"));
-    let identifiers: Vec<_> =
-        order.names.iter().map(|name| json!({"type": "dns", "value": name})).collect();
+    let identifiers: Vec<_> = order
+        .names
+        .iter()
+        .map(|name| json!({"type": "dns", "value": name}))
+        .collect();
     let authorizations: Vec<_> = (0..order.authorizations.len())
         .map(|index| shared.url(&format!("/authorization/{id}/{index}")))
         .collect();

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+use crate::Shared;
 use crate::accounts;
 use crate::jws::{Jws, PublicKey, Signer};
 use crate::problem::{Kind, Problem};
 use crate::state::Status;
-use crate::Shared;
 
 /// A verified request.
 pub(crate) struct Post {
@@ -51,14 +51,19 @@ impl Post {
         if status != Status::Valid {
             return Err(accounts::deactivated());
         }
-        Ok(Post { payload: jws.payload, from })
+        Ok(Post {
+            payload: jws.payload,
+            from,
+        })
     }
 
     /// The account that signed.
     pub(crate) fn account(&self) -> Result<u64, Problem> {
         match &self.from {
             From::Account(id, _) => Ok(*id),
-            From::Key(_) => Err(Problem::malformed("the request must be signed by an account")),
+            From::Key(_) => Err(Problem::malformed(
+                "the request must be signed by an account",
+            )),
         }
     }
 
@@ -101,12 +106,12 @@ pub(crate) fn payload<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 
 fn signer(shared: &Shared, jws: &Jws, takes: Takes) -> Result<(From, Status), Problem> {
     match &jws.header.signer {
-        Signer::Jwk(_) if takes == Takes::Account => {
-            Err(Problem::malformed("the protected header must have `kid` here, not `jwk`"))
-        }
-        Signer::Kid(_) if takes == Takes::Key => {
-            Err(Problem::malformed("the protected header must have `jwk` here, not `kid`"))
-        }
+        Signer::Jwk(_) if takes == Takes::Account => Err(Problem::malformed(
+            "the protected header must have `kid` here, not `jwk`",
+        )),
+        Signer::Kid(_) if takes == Takes::Key => Err(Problem::malformed(
+            "the protected header must have `jwk` here, not `kid`",
+        )),
         Signer::Jwk(key) => Ok((From::Key(key.clone()), Status::Valid)),
         Signer::Kid(kid) => {
             let id = kid
@@ -122,7 +127,9 @@ fn signer(shared: &Shared, jws: &Jws, takes: Takes) -> Result<(From, Status), Pr
 
 fn redeem(shared: &Shared, nonce: Option<&str>) -> Result<(), Problem> {
     let bad = |detail: &str| Err(Problem::new(Kind::BadNonce, detail));
-    let Some(nonce) = nonce else { return bad("the protected header has no nonce") };
+    let Some(nonce) = nonce else {
+        return bad("the protected header has no nonce");
+    };
     let now = shared.now();
     if shared.state().nonces.redeem(nonce, now) {
         return Ok(());

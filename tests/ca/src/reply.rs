@@ -17,7 +17,12 @@ pub(crate) struct Reply {
 
 impl Reply {
     pub(crate) fn empty(status: u16) -> Reply {
-        Reply { status, media_type: None, headers: Vec::new(), body: Bytes::new() }
+        Reply {
+            status,
+            media_type: None,
+            headers: Vec::new(),
+            body: Bytes::new(),
+        }
     }
 
     pub(crate) fn json(status: u16, document: &Value) -> Reply {
@@ -25,7 +30,12 @@ impl Reply {
     }
 
     pub(crate) fn text(status: u16, media_type: &'static str, body: impl Into<Bytes>) -> Reply {
-        Reply { status, media_type: Some(media_type), headers: Vec::new(), body: body.into() }
+        Reply {
+            status,
+            media_type: Some(media_type),
+            headers: Vec::new(),
+            body: body.into(),
+        }
     }
 
     pub(crate) fn with(mut self, name: &'static str, value: String) -> Reply {
@@ -42,10 +52,10 @@ impl Reply {
 }
 
 impl From<Problem> for Reply {
-    fn from(problem: Problem) -> Reply {
+    fn from(mut problem: Problem) -> Reply {
         let document = problem.document().to_string();
         let mut reply = Reply::text(problem.status, "application/problem+json", document);
-        reply.headers.extend(problem.header);
+        reply.headers.extend(problem.take_header());
         reply.retry_after(problem.retry_after)
     }
 }

@@ -108,7 +108,10 @@ impl State {
 
     pub(crate) fn account_of_key(&self, key: &PublicKey) -> Option<u64> {
         let same = |account: &Account| account.key.thumbprint == key.thumbprint;
-        self.accounts.iter().find(|(_, account)| same(account)).map(|(id, _)| *id)
+        self.accounts
+            .iter()
+            .find(|(_, account)| same(account))
+            .map(|(id, _)| *id)
     }
 
     pub(crate) fn add_account(&mut self, account: Account) -> Result<u64, Problem> {
@@ -164,8 +167,10 @@ impl Order {
         profile: Option<String>,
         expires: Timestamp,
     ) -> Result<Order, Problem> {
-        let authorizations =
-            names.iter().map(|name| Authorization::new(name)).collect::<Result<_, _>>()?;
+        let authorizations = names
+            .iter()
+            .map(|name| Authorization::new(name))
+            .collect::<Result<_, _>>()?;
         Ok(Order {
             account,
             names,
@@ -181,7 +186,9 @@ impl Order {
 
     /// The outcome of a validation, which decides the authorization and perhaps the order.
     pub(crate) fn validated(&mut self, index: usize, result: Result<(), Problem>, now: Timestamp) {
-        let Some(authorization) = self.authorizations.get_mut(index) else { return };
+        let Some(authorization) = self.authorizations.get_mut(index) else {
+            return;
+        };
         if authorization.status != Status::Pending {
             return;
         }
@@ -198,7 +205,10 @@ impl Order {
                 self.fail(problem);
             }
         }
-        let all_valid = self.authorizations.iter().all(|a| a.status == Status::Valid);
+        let all_valid = self
+            .authorizations
+            .iter()
+            .all(|a| a.status == Status::Valid);
         if self.status == Status::Pending && all_valid {
             self.status = Status::Ready;
         }
@@ -221,7 +231,10 @@ impl Order {
                 authorization.status = Status::Expired;
             }
         }
-        self.fail(Problem::malformed(format!("the order expired at {}", self.expires)));
+        self.fail(Problem::malformed(format!(
+            "the order expired at {}",
+            self.expires
+        )));
     }
 }
 

@@ -35,16 +35,23 @@ pub(crate) async fn dns01(nameserver: SocketAddr, name: &str, wanted: &str) -> R
         return Ok(());
     }
     if values.is_empty() {
-        return Err(Problem::unauthorized(format!("No TXT record found at {owner}")));
+        return Err(Problem::unauthorized(format!(
+            "No TXT record found at {owner}"
+        )));
     }
-    let found: Vec<_> =
-        values.iter().take(NAMED).map(|v| format!("{:?}", String::from_utf8_lossy(v))).collect();
+    let found: Vec<_> = values
+        .iter()
+        .take(NAMED)
+        .map(|v| format!("{:?}", String::from_utf8_lossy(v)))
+        .collect();
     let more = match values.len().saturating_sub(NAMED) {
         0 => String::new(),
         more => format!(" (and {more} more)"),
     };
     let found = found.join(", ");
-    Err(Problem::unauthorized(format!("Incorrect TXT record {found}{more} found at {owner}")))
+    Err(Problem::unauthorized(format!(
+        "Incorrect TXT record {found}{more} found at {owner}"
+    )))
 }
 
 /// The TXT values at `owner`, through CNAMEs.
@@ -128,13 +135,21 @@ async fn over_udp(nameserver: SocketAddr, query: &Message) -> Result<Message, St
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     };
     let socket = UdpSocket::bind(local).await.map_err(|e| e.to_string())?;
-    socket.connect(nameserver).await.map_err(|e| e.to_string())?;
+    socket
+        .connect(nameserver)
+        .await
+        .map_err(|e| e.to_string())?;
     let bytes = query.to_vec().map_err(|e| e.to_string())?;
-    socket.send(&bytes).await.map_err(|e| format!("{e} at {nameserver}"))?;
+    socket
+        .send(&bytes)
+        .await
+        .map_err(|e| format!("{e} at {nameserver}"))?;
     let mut buffer = vec![0; 4096];
     loop {
-        let length =
-            socket.recv(&mut buffer).await.map_err(|e| format!("{e} at {nameserver}"))?;
+        let length = socket
+            .recv(&mut buffer)
+            .await
+            .map_err(|e| format!("{e} at {nameserver}"))?;
         // A datagram that does not answer this question is somebody else's, or a forgery.
         if let Some(answer) = buffer.get(..length).and_then(|bytes| answers(query, bytes)) {
             return Ok(answer);
@@ -147,7 +162,10 @@ async fn over_tcp(nameserver: SocketAddr, query: &Message) -> Result<Message, St
     let mut stream = TcpStream::connect(nameserver).await.map_err(text)?;
     let bytes = query.to_vec().map_err(|e| e.to_string())?;
     let length = u16::try_from(bytes.len()).map_err(|e| e.to_string())?;
-    stream.write_all(&[&length.to_be_bytes(), bytes.as_slice()].concat()).await.map_err(text)?;
+    stream
+        .write_all(&[&length.to_be_bytes(), bytes.as_slice()].concat())
+        .await
+        .map_err(text)?;
     let length = stream.read_u16().await.map_err(text)?;
     let mut buffer = vec![0; usize::from(length)];
     stream.read_exact(&mut buffer).await.map_err(text)?;
