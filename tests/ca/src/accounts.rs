@@ -198,11 +198,10 @@ fn check_contacts(contacts: &[String]) -> Result<(), Problem> {
 
 fn terms_not_agreed(shared: &Shared) -> Problem {
     let terms = shared.url("/terms");
-    let mut problem = Problem::new(
+    Problem::new(
         Kind::UserActionRequired,
         "the account must agree to the terms of service",
     )
-    .header("link", format!("<{terms}>;rel=\"terms-of-service\""));
-    problem.instance = Some(terms);
-    problem
+    .header("link", format!("<{terms}>;rel=\"terms-of-service\""))
+    .instance(terms)
 }

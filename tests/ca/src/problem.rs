@@ -73,10 +73,16 @@ pub struct Problem {
     pub(crate) status: u16,
     pub(crate) detail: String,
     pub(crate) retry_after: Option<Duration>,
-    pub(crate) parts: Vec<Part>,
+    /// Apart, since few refusals have any of it and every function returns a `Problem`.
+    more: Option<Box<More>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct More {
+    parts: Vec<Part>,
     /// A header that the kind of refusal calls for, such as `Link` or `Location`.
-    pub(crate) header: Option<(&'static str, String)>,
-    pub(crate) instance: Option<String>,
+    header: Option<(&'static str, String)>,
+    instance: Option<String>,
 }
 
 /// A subproblem: the name that it is about, and the refusal.
@@ -95,9 +101,7 @@ impl Problem {
             status: kind.status(),
             detail: detail.into(),
             retry_after: None,
-            parts: Vec::new(),
-            header: None,
-            instance: None,
+            more: None,
         }
     }
 
@@ -124,13 +128,26 @@ impl Problem {
     }
 
     pub(crate) fn header(mut self, name: &'static str, value: String) -> Problem {
-        self.header = Some((name, value));
+        self.more().header = Some((name, value));
+        self
+    }
+
+    pub(crate) fn take_header(&mut self) -> Option<(&'static str, String)> {
+        self.more.as_mut()?.header.take()
+    }
+
+    pub(crate) fn instance(mut self, url: String) -> Problem {
+        self.more().instance = Some(url);
         self
     }
 
     pub(crate) fn parts(mut self, parts: Vec<Part>) -> Problem {
-        self.parts = parts;
+        self.more().parts = parts;
         self
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
     }
 
     /// The document.
@@ -140,11 +157,13 @@ impl Problem {
             "detail": self.detail,
             "status": self.status,
         });
-        if !self.parts.is_empty() {
-            document["subproblems"] = self.parts.iter().map(part_document).collect();
-        }
-        if let Some(instance) = &self.instance {
-            document["instance"] = json!(instance);
+        if let Some(more) = &self.more {
+            if !more.parts.is_empty() {
+                document["subproblems"] = more.parts.iter().map(part_document).collect();
+            }
+            if let Some(instance) = &more.instance {
+                document["instance"] = json!(instance);
+            }
         }
         if self.kind == Kind::BadSignatureAlgorithm {
             document["algorithms"] = json!(["ES256", "ES384", "RS256"]);

@@ -52,10 +52,10 @@ impl Reply {
 }
 
 impl From<Problem> for Reply {
-    fn from(problem: Problem) -> Reply {
+    fn from(mut problem: Problem) -> Reply {
         let document = problem.document().to_string();
         let mut reply = Reply::text(problem.status, "application/problem+json", document);
-        reply.headers.extend(problem.header);
+        reply.headers.extend(problem.take_header());
         reply.retry_after(problem.retry_after)
     }
 }
