@@ -234,8 +234,6 @@ pub enum Event {
     DownloadFailed(CaFault),
     /// What came is not the certificate that was ordered.
     CertificateWrong(String),
-    /// The certificate is not wanted any more.
-    Abandoned(Failure),
 }
 
 /// Where a challenge name leads.
@@ -286,7 +284,6 @@ impl Attempt {
     /// more are ignored, except those that say what is held.
     pub fn apply(&mut self, now: Timestamp, effect: &EffectId, event: Event) {
         match event {
-            Event::Abandoned(failure) => return self.finish(End::Failed(failure)),
             // An order that is known is never forgotten.
             Event::Ordered(Ok(order)) if self.order_url.is_none() && !self.is_working() => {
                 self.order_url = Some(order.url);
@@ -329,7 +326,6 @@ impl Attempt {
             Event::CertificateWrong(sentence) => {
                 self.finish(End::Failed(Failure::new(Whose::Authority, sentence)));
             }
-            Event::Abandoned(_) => {}
         }
     }
 
@@ -338,6 +334,11 @@ impl Attempt {
         if self.end.is_none() {
             self.known = Known { suspended: true, ..Known::default() };
         }
+    }
+
+    /// The certificate is not wanted any more, or another one is.
+    pub fn abandon(&mut self, failure: Failure) {
+        self.finish(End::Failed(failure));
     }
 
     /// How it ended, once every record is released.

@@ -1,16 +1,14 @@
 //! Drives the deliveries of one certificate: what is issued goes to every target, and whoever uses it is told.
 
-use std::sync::Arc;
-
 use futures_util::future::join_all;
 
 use super::accounts::store_failure;
 use super::journal::Journal;
 use super::progress::Progress;
-use super::shared::{Shared, Wanted};
+use super::shared::{Destination, Shared, Wanted};
 use super::{records, worker};
 use crate::acme::csr;
-use crate::deliver::{Generation, Shown, Target};
+use crate::deliver::{Generation, Shown, command};
 use crate::engine::certificate::{Certificate, Issued};
 use crate::engine::delivery::{Delivery, Effect, Event};
 use crate::engine::names::CertificateName;
@@ -24,12 +22,12 @@ pub async fn deliver(
     wanted: &Wanted,
 ) -> Result<(), Failure> {
     let Some(issued) = &certificate.current else { return Ok(()) };
-    if wanted.targets.is_empty() {
+    if wanted.destinations.is_empty() {
         return Ok(());
     }
     let generation = generation(shared, &certificate.name, issued).await?;
-    let targets = wanted.targets.iter();
-    let all = targets.map(|target| to_target(shared, certificate, issued, target, &generation));
+    let destinations = wanted.destinations.iter();
+    let all = destinations.map(|to| bring(shared, certificate, issued, to, &generation));
     join_all(all).await.into_iter().collect()
 }
 
@@ -40,8 +38,8 @@ pub async fn is_wanting(
     wanted: &Wanted,
 ) -> Result<bool, StoreError> {
     let Some(issued) = &certificate.current else { return Ok(false) };
-    for target in &wanted.targets {
-        let key = records::delivery(&certificate.name, target.name());
+    for to in &wanted.destinations {
+        let key = records::delivery(&certificate.name, &to.name);
         let delivery = shared.session.load::<Delivery>(key).await?;
         let there = |saved: &Saved<Delivery>| {
             saved.value.is_done() && saved.value.installed() == Some(issued.generation)
@@ -67,17 +65,17 @@ async fn generation(
     Ok(Generation { number: issued.generation, fullchain_pem: chain, key_pem: csr::key_pem(&key) })
 }
 
-async fn to_target(
+async fn bring(
     shared: &Shared,
     certificate: &Certificate,
     issued: &Issued,
-    target: &Arc<dyn Target>,
+    to: &Destination,
     generation: &Generation,
 ) -> Result<(), Failure> {
     let name = &certificate.name;
-    let key = records::delivery(name, target.name());
+    let key = records::delivery(name, &to.name);
     let loaded = shared.session.load::<Delivery>(key.clone()).await.map_err(store_failure)?;
-    let fresh = || Saved::new(key, Delivery::new(name.clone(), target.name().to_owned()));
+    let fresh = || Saved::new(key, Delivery::new(name.clone(), to.name.clone()));
     let mut delivery = loaded.unwrap_or_else(fresh);
     let mut journal = Journal::new(name.clone(), issued.epoch);
     let was_done = delivery.value.is_done();
@@ -88,26 +86,26 @@ async fn to_target(
         let Some((id, effect)) = delivery.value.pending(now).effects.into_iter().next() else {
             break;
         };
-        tracing::trace!(certificate = %name, target = target.name(), effect = %id, "effect");
+        tracing::trace!(certificate = %name, target = to.name, effect = %id, "effect");
         let event = match effect {
-            Effect::Inspect => Event::Inspected(match target.inspect().await {
+            Effect::Inspect => Event::Inspected(match to.target.inspect().await {
                 Ok(shown) => Ok(number(&shown, generation)),
                 Err(error) => Err(error.to_string()),
             }),
             Effect::Install(number) => {
-                let installed = target.install(generation).await.map_err(|error| error.to_string());
+                let installed = to.target.install(generation).await.map_err(|error| error.to_string());
                 if installed.is_ok() {
-                    journal.note(now, format!("installed at {}", target.name()));
+                    journal.note(now, format!("installed at {}", to.name));
                 }
                 Event::Installed(number, installed)
             }
             Effect::Reload(number) => {
-                Event::Reloaded(number, reload(shared, target, number).await)
+                Event::Reloaded(number, reload(shared, to, number).await)
             }
         };
         delivery.value.apply(shared.clock.now(), &id, event);
         if let Some((failure, _)) = delivery.value.failure() {
-            journal.note(now, format!("delivery to {} failed: {}", target.name(), failure.sentence));
+            journal.note(now, format!("delivery to {} failed: {}", &to.name, failure.sentence));
         }
         shared.session.save(&mut [&mut delivery], journal.take()).await.map_err(store_failure)?;
     }
@@ -115,7 +113,7 @@ async fn to_target(
         Some((failure, _)) => Err(failure.clone()),
         None => {
             if !was_done || delivery.value.installed() != Some(issued.generation) {
-                let target = target.name().to_owned();
+                let target = to.name.clone();
                 shared.watchers.tell(name, Progress::Delivered { target });
             }
             Ok(())
@@ -134,7 +132,11 @@ fn number(shown: &Shown, wanted: &Generation) -> Option<u64> {
     }
 }
 
-async fn reload(shared: &Shared, target: &Arc<dyn Target>, number: u64) -> Result<(), String> {
-    target.reload(&shared.clock).await.map_err(|error| error.to_string())?;
-    target.settle(number).await.map_err(|error| error.to_string())
+/// Tells whoever uses the certificate, and removes the generation before.
+async fn reload(shared: &Shared, to: &Destination, number: u64) -> Result<(), String> {
+    if let Some(argv) = &to.reload {
+        let told = command::run(argv, &shared.clock, command::DEADLINE).await;
+        told.map_err(|error| error.to_string())?;
+    }
+    to.target.settle(number).await.map_err(|error| error.to_string())
 }

@@ -65,7 +65,17 @@ pub struct Wanted {
     /// The authorities to ask, in order.
     pub authorities: Vec<String>,
     /// Where it goes.
-    pub targets: Vec<Arc<dyn Target>>,
+    pub destinations: Vec<Destination>,
+}
+
+/// Where a certificate goes.
+pub struct Destination {
+    /// The target's name; its directory when written in place.
+    pub name: String,
+    /// The target.
+    pub target: Box<dyn Target>,
+    /// What makes whoever uses it take it up: an argument vector.
+    pub reload: Option<Vec<String>>,
 }
 
 impl Shared {
