@@ -1,0 +1,5 @@
+//! The one integration test binary: tests that need the real program or real servers.
+//!
+//! `tests/run` gets the servers and runs everything; after `tests/get-servers`, `cargo test --test all NAME` runs some.
+
+mod config;
