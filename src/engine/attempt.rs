@@ -356,13 +356,6 @@ impl Attempt {
         self.order_url.as_deref()
     }
 
-    /// The owner names that this attempt uses in the ledger.
-    pub fn owners(&self) -> impl Iterator<Item = Owner> + '_ {
-        self.held
-            .iter()
-            .map(|held| self.request.owner(&held.authorization))
-    }
-
     /// How many authorizations are on their way to a DNS host: a batch may wait for them a moment.
     pub fn approaching(&self) -> usize {
         let waits = |known: &&AuthorizationKnown| match &known.seen {
@@ -940,7 +933,12 @@ impl Attempt {
 impl Request {
     /// How the ledger knows the one who wants a record: this attempt's authorization.
     fn owner(&self, authorization: &str) -> Owner {
-        format!("{}/{}/{authorization}", self.certificate, self.epoch)
+        format!("{}{authorization}", self.owner_prefix())
+    }
+
+    /// How the owners of every record of this attempt begin.
+    pub fn owner_prefix(&self) -> String {
+        format!("{}/{}/", self.certificate, self.epoch)
     }
 }
 

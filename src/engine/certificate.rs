@@ -15,8 +15,6 @@ pub struct Specification {
     pub identifiers: Vec<Identifier>,
     /// The kind of its key.
     pub key: KeyType,
-    /// The profile, for authorities that have them.
-    pub profile: Option<String>,
 }
 
 /// One certificate of the configuration.

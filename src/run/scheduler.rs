@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::accounts::{self, store_failure};
 use super::delivering;
 use super::progress::Progress;
 use super::records;
-use super::shared::{Authority, Shared, Wanted};
+use super::shared::{Shared, Wanted};
 use super::worker::{Until, Worker};
 use crate::engine::attempt::{Attempt, End};
 use crate::engine::certificate::{Certificate, Trouble};
@@ -132,10 +133,8 @@ async fn one(shared: &Arc<Shared>, job: Job, stop: CancellationToken) -> Result<
         return delivering::deliver(shared, &job.certificate.value, wanted).await;
     }
     let before = job.certificate.value.current.as_ref().map(|issued| issued.generation);
-    let mut worker = worker(shared, job, wanted, stop).await?;
-    let decided = worker.1.drive(Until::Decided).await;
-    let worker = &mut worker.1;
-    decided?;
+    let (_slot, mut worker) = worker(shared, job, wanted, stop).await?;
+    worker.drive(Until::Decided).await?;
     let issued = worker.certificate().clone();
     let is_new = issued.current.as_ref().map(|issued| issued.generation) != before;
     let end = worker.end().cloned();
@@ -152,16 +151,19 @@ async fn one(shared: &Arc<Shared>, job: Job, stop: CancellationToken) -> Result<
     }
 }
 
-type Turn = tokio::sync::OwnedMutexGuard<()>;
+/// The right to ask an authority: a turn among those with the same names, and one of its permits.
+struct Slot {
+    _turn: OwnedMutexGuard<()>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
 
-/// A worker for the job: of the attempt that was saved, or of a new one. It has its turn among those with the same
-/// names.
+/// A worker for the job: of the attempt that was saved, or of a new one.
 async fn worker(
     shared: &Arc<Shared>,
     job: Job,
     wanted: &Wanted,
     stop: CancellationToken,
-) -> Result<(Turn, Worker), Failure> {
+) -> Result<(Slot, Worker), Failure> {
     let name = match &job.attempt {
         Some(attempt) => attempt.value.request.authority.clone(),
         None => authority_for(job.certificate.value.trouble.as_ref(), wanted),
@@ -169,12 +171,14 @@ async fn worker(
     let authority = shared.authorities.get(&name).ok_or_else(|| {
         Failure::new(Whose::You, format!("the authority {name} is not in the configuration any more"))
     })?;
-    // Kept until the worker ends: see `Worker`.
     let account = match accounts::ready(shared, authority).await {
         Ok(account) => Arc::new(account),
         Err(failure) => return Err(failed_before(shared, job.certificate, failure).await),
     };
-    let turn = shared.turn(&account.url, &wanted.specification).await;
+    let slot = Slot {
+        _turn: shared.turn(&account.url, &wanted.specification).await,
+        _permit: Arc::clone(&authority.permits).acquire_owned().await.ok(),
+    };
     let worker = match job.attempt {
         Some(mut attempt) => {
             if attempt.value.request.identifiers != wanted.specification.identifiers {
@@ -189,7 +193,7 @@ async fn worker(
                 .await?
         }
     };
-    Ok((turn, worker))
+    Ok((slot, worker))
 }
 
 /// Notes that an attempt could not even begin.
@@ -225,6 +229,3 @@ fn because(reason: Option<Reason>) -> &'static str {
         None => "a person asked for it",
     }
 }
-
-#[allow(dead_code)]
-fn unused(_: &Authority) {}

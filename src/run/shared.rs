@@ -51,7 +51,7 @@ pub struct Authority {
     /// The DNS as it sees it.
     pub dns: Dns,
     /// Bounds the certificates that it is asked for at the same time.
-    pub permits: Semaphore,
+    pub permits: Arc<Semaphore>,
     /// Held while the account is made, so that it is made once.
     pub account: Mutex<()>,
 }
@@ -107,8 +107,7 @@ impl Shared {
     /// Waits for the turn of an order for `wanted` at `account`.
     pub async fn turn(&self, account: &str, wanted: &Specification) -> OwnedMutexGuard<()> {
         let names: Vec<String> = wanted.identifiers.iter().map(ToString::to_string).collect();
-        let profile = wanted.profile.as_deref().unwrap_or_default();
-        let which = format!("{account} {profile} {}", names.join(" "));
+        let which = format!("{account} {}", names.join(" "));
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(turns.entry(which).or_default())

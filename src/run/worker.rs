@@ -492,7 +492,6 @@ impl Hands {
             specification: Specification {
                 identifiers: self.request.identifiers.clone(),
                 key: self.request.key,
-                profile: self.request.profile.clone(),
             },
             authority: self.request.authority.clone(),
             renew_at: renew_at(leaf.not_before, leaf.not_after, draw()),
