@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a certificate's key is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+/// What kind of key a certificate has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyType {
     /// ECDSA on P-256.
