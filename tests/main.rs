@@ -2,6 +2,7 @@
 //!
 //! `tests/run` gets the servers and runs everything; after `tests/get-servers`, `cargo test --test all NAME` runs some.
 
+mod architecture;
 mod config;
 mod servers;
 mod support;

@@ -32,7 +32,7 @@ impl Checker<'_> {
         authorities: Option<&Entries<raw::Authority>>,
     ) -> Vec<Authority> {
         let entries = authorities.map_or(&[][..], |it| &it.0);
-        if entries.is_empty() {
+        if entries.is_empty() && !self.problems.is_misspelt(&Path::TOP, "authorities") {
             self.problems.key(
                 at,
                 "no authority is configured",
@@ -131,7 +131,8 @@ impl Checker<'_> {
             return None;
         };
         // A built-in authority is known to have terms; of any other the directory itself says so.
-        if authority.agree_to_terms != Some(true) {
+        let agreed = authority.agree_to_terms == Some(true);
+        if !agreed && !self.problems.is_misspelt(at, "agree-to-terms") {
             self.problems.key(
                 at,
                 format!("{name} issues only to those who agree to its terms of service"),

@@ -70,7 +70,11 @@ impl Checker<'_> {
         };
         let at = top.key("certificates");
         let entries = root.certificates.as_ref().map_or(&[][..], |it| &it.0);
-        if entries.is_empty() {
+        if self.problems.is_misspelt(top, "certificates")
+            || self.problems.is_misspelt(top, "providers")
+        {
+            // What is missing is there under another key.
+        } else if entries.is_empty() {
             self.problems.key(
                 &at,
                 "no certificate is configured",

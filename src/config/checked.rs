@@ -13,7 +13,7 @@ use crate::engine::key::KeyType;
 use crate::engine::names::{CertificateName, Identifier};
 
 use super::certificates::Defined;
-use super::error::{ConfigError, ConfigErrors};
+use super::error::{ConfigError, ConfigErrors, SHOWN};
 use super::names::{AuthorityName, ProviderName};
 use super::problems::{Path, Problems};
 use super::raw;
@@ -229,14 +229,14 @@ pub enum FileKind {
 impl Config {
     /// Reads and checks `file`. Neither the secrets nor the other files that it names are read.
     pub fn load(file: &FilePath) -> Result<Self, ConfigErrors> {
-        let text = read(file).map_err(|error| ConfigErrors(vec![error]))?;
+        let text = read(file)?;
         Self::parse(file, &text)
     }
 
     /// Checks `text`, the contents of `file`.
     pub fn parse(file: &FilePath, text: &str) -> Result<Self, ConfigErrors> {
         let source = Source { file, text };
-        let root = source.read().map_err(|error| ConfigErrors(vec![error]))?;
+        let root = source.read()?;
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let mut checker = Checker {
             base: absolute.parent().unwrap_or(FilePath::new("/")),
@@ -250,14 +250,16 @@ impl Config {
     }
 }
 
-fn read(file: &FilePath) -> Result<String, ConfigError> {
-    let unreadable = |message: String, hint: &str| ConfigError {
-        file: file.to_owned(),
-        place: None,
-        path: String::new(),
-        value: None,
-        message,
-        hint: Some(hint.to_owned()),
+fn read(file: &FilePath) -> Result<String, ConfigErrors> {
+    let unreadable = |message: String, hint: &str| {
+        ConfigErrors(vec![ConfigError {
+            file: file.to_owned(),
+            place: None,
+            path: String::new(),
+            value: None,
+            message,
+            hint: Some(hint.to_owned()),
+        }])
     };
     let mut bytes = Vec::new();
     std::fs::File::open(file)
@@ -292,10 +294,13 @@ fn read(file: &FilePath) -> Result<String, ConfigError> {
     })
 }
 
-/// The problems with their places, in the order of the file.
+/// The problems, those that are shown with their places and in the order of the file.
 fn report(source: Source<'_>, problems: Problems) -> ConfigErrors {
-    let mut errors: Vec<ConfigError> = problems.0.into_iter().map(|it| source.locate(it)).collect();
+    let mut shown = problems.0;
+    let rest = shown.split_off(SHOWN.min(shown.len()));
+    let mut errors: Vec<ConfigError> = shown.into_iter().map(|it| source.locate(it)).collect();
     errors.sort_by_key(|error| error.place.as_ref().map(|it| (it.line, it.column)));
+    errors.extend(rest.into_iter().map(|it| source.name(it)));
     ConfigErrors(errors)
 }
 

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 
 use super::problems;
 
-/// More than this is not read by anybody.
-const SHOWN: usize = 20;
+/// More than this is not read by anybody; and to find each place costs a pass over the file.
+pub(super) const SHOWN: usize = 20;
 /// A longer line of the file is cut around the place meant, to fit a terminal.
 const LINE_WIDTH: usize = 120;
 /// Stands for what is not shown.
 const HIDDEN: &str = "…";
 
-/// Everything that was found wrong in one configuration, in the order of the file.
+/// Everything that was found wrong in one configuration: those that are shown in the order of the file, the rest
+/// without their places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
@@ -52,6 +53,9 @@ impl Place {
     pub(super) fn of(text: &str, line: usize, column: usize, width: usize, hide: bool) -> Self {
         let full = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
         let mut source = without_secrets(full);
+        if continues_a_secret(text, line) {
+            source = HIDDEN.to_owned();
+        }
         if hide {
             let kept: String = full.chars().take(column.saturating_sub(1)).collect();
             source = format!("{}{HIDDEN}", without_secrets(&kept));
@@ -154,6 +158,28 @@ pub(super) fn without_secrets(line: &str) -> String {
     line.to_owned()
 }
 
+/// Whether a line is the rest of a value that could be a secret: it has no key, and a key that could hold one ends the
+/// line before, or the nearest one with less indent.
+fn continues_a_secret(text: &str, line: usize) -> bool {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let lines = text.lines().take(line).filter(|it| !it.trim().is_empty());
+    let lines: Vec<&str> = lines.collect();
+    let Some((this, above)) = lines.split_last().filter(|it| !it.0.contains(':')) else {
+        return false;
+    };
+    let opens = |line: &str| {
+        let key = line.trim_end().trim_end_matches(['|', '>', '-', '+', ' ']);
+        let key = key.strip_suffix(':').unwrap_or_default();
+        let key = key.rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+        key.into_iter()
+            .find(|word| !word.is_empty())
+            .is_some_and(problems::is_sensitive_key)
+    };
+    let outer = above.iter().rfind(|it| indent(it) < indent(this));
+    let before = above.last();
+    before.is_some_and(|it| opens(it)) || outer.is_some_and(|it| opens(it))
+}
+
 /// Control characters of the file do not reach the terminal.
 fn printable(text: &str) -> String {
     text.chars()
@@ -209,6 +235,17 @@ mod tests {
         assert!(!shown("tsig: hunter2", 7, 7, true).contains("hunter2"));
         assert!(!shown("a: https://u:hunter2@b/", 1, 1, false).contains("hunter2"));
         assert!(shown("secret: {file: /x}", 1, 1, false).contains("/x"));
+    }
+
+    #[test]
+    fn a_secret_over_several_lines_is_not_shown() {
+        let text = "a:\n  secret: |\n    hunter\n    hunter2\n  b: c\n";
+        for line in 3..=4 {
+            assert_eq!(Place::of(text, line, 5, 1, false).source, HIDDEN);
+        }
+        assert_eq!(Place::of(text, 5, 5, 1, false).source, "  b: c");
+        let keys = "tsig:\n  name: k\n  keyfile\n";
+        assert_eq!(Place::of(keys, 2, 3, 1, false).source, "  name: k");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use countersign_providers::clock::Clock;
 use countersign_providers::rfc2136::Tsig;
@@ -116,7 +116,7 @@ async fn check_secret(path: &str, source: &SecretSource, clock: &Clock) -> Optio
     })
 }
 
-fn check_roots(path: &str, file: &PathBuf) -> Option<Finding> {
+fn check_roots(path: &str, file: &Path) -> Option<Finding> {
     let problem = match roots_in(file) {
         Ok(0) => "has no certificate in it".to_owned(),
         Ok(_) => return None,

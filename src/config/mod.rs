@@ -27,7 +27,40 @@ pub use error::{ConfigError, ConfigErrors, Place};
 pub use files::{Finding, Severity};
 pub use names::{AuthorityName, ProviderName};
 
+use serde_json::Value;
+
 /// The JSON schema of a configuration file, for editors; `config/schema.json` is this.
-pub fn schema() -> serde_json::Value {
-    schemars::schema_for!(raw::Root).to_value()
+pub fn schema() -> Value {
+    let mut schema = schemars::schema_for!(raw::Root).to_value();
+    without_null(&mut schema);
+    schema
+}
+
+/// A key that is not wanted is left out, not written as null: takes null out of the types and the defaults.
+fn without_null(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            object.retain(|key, value| key != "default" || !value.is_null());
+            object.values_mut().for_each(without_null);
+            if let Some(Value::Array(types)) = object.get_mut("type") {
+                types.retain(|it| it != "null");
+                if let [only] = &mut types[..] {
+                    let only = only.take();
+                    object.insert("type".to_owned(), only);
+                }
+            }
+            if let Some(Value::Array(choices)) = object.get_mut("anyOf") {
+                choices.retain(|it| it.get("type").is_none_or(|it| it != "null"));
+                if let [Value::Object(only)] = &mut choices[..] {
+                    let only = std::mem::take(only);
+                    object.remove("anyOf");
+                    for (key, value) in only {
+                        object.entry(key).or_insert(value);
+                    }
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(without_null),
+        _ => {}
+    }
 }

@@ -180,8 +180,11 @@ impl Problems {
         self.push(at, Part::Key, message.into(), hint.into());
     }
 
-    /// The key `key` is missing in the mapping at `at`.
+    /// The key `key` is missing in the mapping at `at`. Unless one was reported there that is meant to be it.
     pub(super) fn missing(&mut self, at: &Path<'_>, key: &str, hint: impl Into<String>) {
+        if self.is_misspelt(at, key) {
+            return;
+        }
         self.key(at, format!("`{key}` is missing"), hint);
     }
 
@@ -216,6 +219,20 @@ impl Problems {
         }
     }
 
+    /// Whether an unknown key in the mapping at `at` was taken for `key`.
+    pub(super) fn is_misspelt(&self, at: &Path<'_>, key: &str) -> bool {
+        let mapping = at.segments();
+        let offer = Some(did_you_mean(key));
+        self.0.iter().any(|problem| {
+            problem.hint == offer
+                && problem.part == Part::Key
+                && problem
+                    .path
+                    .split_last()
+                    .is_some_and(|(_, parent)| parent == mapping)
+        })
+    }
+
     fn push(&mut self, at: &Path<'_>, part: Part, message: String, hint: String) {
         self.0.push(Problem {
             path: at.segments(),
@@ -229,9 +246,13 @@ impl Problems {
 /// `did you mean …`, or all that is known where nothing is near.
 pub(super) fn nearest_hint<S: AsRef<str>>(word: &str, known: &[S]) -> String {
     match nearest(word, known) {
-        Some(near) => format!("did you mean `{near}`?"),
+        Some(near) => did_you_mean(near),
         None => format!("known here: {}", listed(known)),
     }
+}
+
+fn did_you_mean(near: &str) -> String {
+    format!("did you mean `{near}`?")
 }
 
 /// The known word that is most like `word`, if one is alike.

@@ -13,7 +13,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value};
 /// The configuration of Countersign.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "kebab-case", expecting = "a mapping")]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, extend("required" = ["authorities", "certificates"]))]
 pub(super) struct Root {
     /// The directory of the embedded store. Default: /var/lib/countersign.
     pub(super) state: Option<String>,
@@ -22,7 +22,6 @@ pub(super) struct Root {
     /// How logs are written, to stderr.
     pub(super) log: Option<Log>,
     /// The ACME authorities, tried in this order. `letsencrypt`, `letsencrypt-staging`, `google` and `zerossl` have built-in directories.
-    #[schemars(required)]
     pub(super) authorities: Option<Entries<Authority>>,
     /// The DNS hosts that Countersign may write to, under any name; the key inside says which plug-in.
     pub(super) providers: Option<Entries<Provider>>,
@@ -33,7 +32,6 @@ pub(super) struct Root {
     /// What certificates use that do not say otherwise.
     pub(super) defaults: Option<Defaults>,
     /// The certificates, by name: `[a-z0-9][a-z0-9-]{0,62}`.
-    #[schemars(required)]
     pub(super) certificates: Option<Entries<Certificate>>,
     #[serde(flatten)]
     #[schemars(skip)]
@@ -46,10 +44,10 @@ pub(super) struct Root {
 #[schemars(deny_unknown_fields)]
 pub(super) struct Log {
     /// `text` or `json`. Default: text.
-    #[schemars(extend("enum" = ["text", "json", null]))]
+    #[schemars(extend("enum" = ["text", "json"]))]
     pub(super) format: Option<String>,
     /// `error`, `warn`, `info`, `debug` or `trace`. Default: info.
-    #[schemars(extend("enum" = ["error", "warn", "info", "debug", "trace", null]))]
+    #[schemars(extend("enum" = ["error", "warn", "info", "debug", "trace"]))]
     pub(super) level: Option<String>,
     #[serde(flatten)]
     #[schemars(skip)]
@@ -91,13 +89,11 @@ pub(super) struct Authority {
     rename_all = "kebab-case",
     expecting = "a mapping with key-id and mac-key"
 )]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, extend("required" = ["key-id", "mac-key"]))]
 pub(super) struct ExternalAccount {
     /// The key identifier that the authority gave you.
-    #[schemars(required)]
     pub(super) key_id: Option<String>,
     /// The MAC key that the authority gave you, in base64url.
-    #[schemars(required)]
     pub(super) mac_key: Option<Secret>,
     #[serde(flatten)]
     #[schemars(skip)]
@@ -127,10 +123,9 @@ pub(super) struct Provider {
     rename_all = "kebab-case",
     expecting = "a mapping with server and tsig"
 )]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, extend("required" = ["server"]))]
 pub(super) struct Rfc2136 {
     /// `host`, `host:port`, `address`, `address:port` or `[address]:port`. Port 53 unless given.
-    #[schemars(required)]
     pub(super) server: Option<String>,
     /// The key that signs updates; without one the server must allow this machine's address.
     pub(super) tsig: Option<Tsig>,
@@ -155,7 +150,7 @@ pub(super) struct Tsig {
     /// The key's name.
     pub(super) name: Option<String>,
     /// `hmac-sha256`, `hmac-sha384` or `hmac-sha512`.
-    #[schemars(extend("enum" = ["hmac-sha256", "hmac-sha384", "hmac-sha512", null]))]
+    #[schemars(extend("enum" = ["hmac-sha256", "hmac-sha384", "hmac-sha512"]))]
     pub(super) algorithm: Option<String>,
     /// The key itself, in base64.
     pub(super) secret: Option<Secret>,
@@ -171,16 +166,13 @@ pub(super) struct Tsig {
     rename_all = "kebab-case",
     expecting = "a mapping with zone, listen and hosts"
 )]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, extend("required" = ["zone", "listen", "hosts"]))]
 pub(super) struct Nameserver {
     /// The zone it is authoritative for.
-    #[schemars(required)]
     pub(super) zone: Option<String>,
     /// Addresses with ports, UDP and TCP each.
-    #[schemars(required)]
     pub(super) listen: Option<Vec<String>>,
     /// The zone's own nameservers, inside the zone, and their addresses.
-    #[schemars(required)]
     pub(super) hosts: Option<Entries<Vec<String>>>,
     #[serde(flatten)]
     #[schemars(skip)]
@@ -193,7 +185,7 @@ pub(super) struct Nameserver {
 #[schemars(deny_unknown_fields)]
 pub(super) struct Dns {
     /// `roots`: from the roots down to every authoritative address. `resolvers`: through resolvers. Default: roots.
-    #[schemars(extend("enum" = ["roots", "resolvers", null]))]
+    #[schemars(extend("enum" = ["roots", "resolvers"]))]
     pub(super) look: Option<String>,
     /// Addresses where the walk starts. Default: the real root servers.
     pub(super) roots: Option<Vec<String>>,
@@ -213,7 +205,7 @@ pub(super) struct Dns {
 #[schemars(deny_unknown_fields)]
 pub(super) struct Defaults {
     /// `p256` or `p384`. Default: p256.
-    #[schemars(extend("enum" = ["p256", "p384", null]))]
+    #[schemars(extend("enum" = ["p256", "p384"]))]
     pub(super) key: Option<String>,
     /// Which authorities, tried in this order. Default: all, in the order of `authorities`.
     pub(super) authorities: Option<Vec<String>>,
@@ -225,15 +217,14 @@ pub(super) struct Defaults {
 /// A certificate.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "kebab-case", expecting = "a mapping with names")]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, extend("required" = ["names"]))]
 pub(super) struct Certificate {
     /// Host names and wildcards; quote names that begin with `*`.
-    #[schemars(required)]
     pub(super) names: Option<Vec<String>>,
     /// Which of `providers` proves the names. Default: found by delegation and by the zones that each provider holds.
     pub(super) provider: Option<OneOrMany>,
     /// `p256` or `p384`. Default: that of `defaults`.
-    #[schemars(extend("enum" = ["p256", "p384", null]))]
+    #[schemars(extend("enum" = ["p256", "p384"]))]
     pub(super) key: Option<String>,
     /// Which authorities, tried in this order. Default: those of `defaults`.
     pub(super) authorities: Option<Vec<String>>,
@@ -247,10 +238,9 @@ pub(super) struct Certificate {
 /// One place where a certificate goes.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "kebab-case", expecting = "a mapping with files")]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, extend("required" = ["files"]))]
 pub(super) struct Target {
     /// Files in a directory.
-    #[schemars(required)]
     pub(super) files: Option<Files>,
     /// A program and its arguments, run after new files are in place; no shell.
     pub(super) reload: Option<Vec<String>>,
@@ -266,10 +256,9 @@ pub(super) struct Target {
     rename_all = "kebab-case",
     expecting = "a mapping with directory"
 )]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, extend("required" = ["directory"]))]
 pub(super) struct Files {
     /// The directory; made with its parents if missing.
-    #[schemars(required)]
     pub(super) directory: Option<String>,
     /// The user that the files are given to.
     pub(super) owner: Option<String>,
@@ -354,7 +343,7 @@ pub(super) enum OneOrMany {
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub(super) enum Deliver {
-    InPlace(Target),
+    InPlace(Box<Target>),
     #[schemars(skip)]
     Named(String),
 }
@@ -504,7 +493,8 @@ impl<'de> Deserialize<'de> for Deliver {
                 Ok(Deliver::Named(name.to_owned()))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Deliver, A::Error> {
-                Target::deserialize(value::MapAccessDeserializer::new(map)).map(Deliver::InPlace)
+                Target::deserialize(value::MapAccessDeserializer::new(map))
+                    .map(|it| Deliver::InPlace(Box::new(it)))
             }
         }
         deserializer.deserialize_any(Place)

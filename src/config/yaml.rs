@@ -10,9 +10,12 @@ use std::path::PathBuf;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::error::{ConfigError, Place, without_secrets};
+use super::error::{ConfigError, ConfigErrors, Place, without_secrets};
 use super::problems::{Part, Problem, Segment, is_sensitive, path_text};
 use super::raw::Root;
+
+/// What an empty configuration wants.
+const EMPTY_HINT: &str = "it needs authorities, certificates, and providers or a nameserver";
 
 /// The text of a file.
 #[derive(Clone, Copy)]
@@ -23,29 +26,65 @@ pub(super) struct Source<'a> {
 
 impl Source<'_> {
     /// Reads the text.
-    pub(super) fn read(&self) -> Result<Root, ConfigError> {
-        serde_yaml::from_str(self.text).map_err(|error| {
-            let malformed = explain(self.text, &error);
-            ConfigError {
-                file: self.file.to_owned(),
-                ..malformed
+    pub(super) fn read(&self) -> Result<Root, ConfigErrors> {
+        let error = if is_blank(self.text) {
+            whole("the configuration is empty", EMPTY_HINT)
+        } else {
+            match serde_yaml::from_str(self.text) {
+                Ok(root) => return Ok(root),
+                Err(error) => explain(self.text, &error),
             }
-        })
+        };
+        Err(ConfigErrors(vec![ConfigError {
+            file: self.file.to_owned(),
+            ..error
+        }]))
     }
 
     /// The problem with its place, its value, and the file's name.
     pub(super) fn locate(&self, problem: Problem) -> ConfigError {
-        let found =
-            find(self.text, &problem.path, problem.part).filter(|_| !problem.path.is_empty());
+        let found = match &problem.path[..] {
+            [] => None,
+            path => find(self.text, path, problem.part),
+        };
         let (place, value) = found.map_or((None, None), |it| (Some(it.place), it.value));
         ConfigError {
-            file: self.file.to_owned(),
             place,
-            path: path_text(&problem.path),
             value,
+            ..self.name(problem)
+        }
+    }
+
+    /// The problem with the file's name only.
+    pub(super) fn name(&self, problem: Problem) -> ConfigError {
+        ConfigError {
+            file: self.file.to_owned(),
+            place: None,
+            path: path_text(&problem.path),
+            value: None,
             message: without_secrets(&problem.message),
             hint: problem.hint,
         }
+    }
+}
+
+/// Whether there are only comments.
+fn is_blank(text: &str) -> bool {
+    text.trim_start_matches('\u{feff}').lines().all(|line| {
+        let line = line.trim();
+        line.is_empty() || line.starts_with('#') || line == "---"
+    })
+}
+
+/// Something wrong with the file as a whole.
+fn whole(message: &str, hint: &str) -> ConfigError {
+    ConfigError {
+        file: PathBuf::new(),
+        place: None,
+        path: String::new(),
+        value: None,
+        message: message.to_owned(),
+        hint: Some(hint.to_owned()),
     }
 }
 
@@ -293,6 +332,7 @@ fn mismatch_hint(path: &str, wanted: &str, found: &str) -> Option<String> {
         ("a list", "a text") if matches!(last, "reload" | "command") => {
             "write the program and its arguments as a list, e.g. [systemctl, reload, nginx]; no shell is involved"
         }
+        ("true or false", "a text") => "write true or false, without quotes",
         ("a list", _) => "write it in brackets, e.g. [one, two]",
         ("a text", "a list" | "a mapping") => {
             "a text that begins with `[` or `{` or holds `: ` needs quotes"
@@ -319,20 +359,23 @@ fn parse_path(path: &str) -> Vec<Segment> {
 }
 
 fn not_yaml(text: &str, full: &str, at: Option<(usize, usize)>) -> ConfigError {
-    let place = at.map(|(line, column)| Place::of(text, line, column, 1, false));
-    let (message, hint) = match at.and_then(|(line, column)| star_at(text, line, column)) {
-        Some(name) => (
-            format!("an unquoted `{name}` is an alias in YAML, not a name"),
-            Some(format!("quote names that begin with `*`: \"{name}\"")),
+    if full.contains("more than one document") {
+        return whole(
+            "the configuration has more than one YAML document",
+            "take out the line `---` between them",
+        );
+    }
+    let (place, message, hint) = match at.and_then(|(line, column)| star_word(text, line, column)) {
+        Some((place, word)) => (
+            Some(place),
+            format!("an unquoted `{word}` is an alias in YAML, not a name"),
+            Some(format!("quote names that begin with `*`: \"{word}\"")),
         ),
         None => (
+            at.map(|(line, column)| Place::of(text, line, column, 1, false)),
             format!("this is not YAML that can be read: {}", words_only(full)),
-            None,
+            at.and_then(|(line, _)| tab_hint(text, line)),
         ),
-    };
-    let place = match star_place(text, at) {
-        Some(star) if hint.is_some() => Some(star),
-        _ => place,
     };
     ConfigError {
         file: PathBuf::new(),
@@ -344,19 +387,16 @@ fn not_yaml(text: &str, full: &str, at: Option<(usize, usize)>) -> ConfigError {
     }
 }
 
+fn tab_hint(text: &str, line: usize) -> Option<String> {
+    let source = text.lines().nth(line.checked_sub(1)?)?;
+    let indent: String = source.chars().take_while(|c| c.is_whitespace()).collect();
+    indent
+        .contains('\t')
+        .then(|| "indent with spaces; YAML takes no tabs".to_owned())
+}
+
 /// The unquoted word beginning with `*` at or just before a place.
-fn star_at(text: &str, line: usize, column: usize) -> Option<String> {
-    let (_, word) = star_word(text, line, column)?;
-    Some(word)
-}
-
-fn star_place(text: &str, at: Option<(usize, usize)>) -> Option<Place> {
-    let (line, column) = at?;
-    let (start, word) = star_word(text, line, column)?;
-    Some(Place::of(text, line, start, word.chars().count(), false))
-}
-
-fn star_word(text: &str, line: usize, column: usize) -> Option<(usize, String)> {
+fn star_word(text: &str, line: usize, column: usize) -> Option<(Place, String)> {
     let source: Vec<char> = text.lines().nth(line.checked_sub(1)?)?.chars().collect();
     let before = column.min(source.len());
     let start = source[..before].iter().rposition(|&c| c == '*')?;
@@ -369,7 +409,8 @@ fn star_word(text: &str, line: usize, column: usize) -> Option<(usize, String)> 
         .iter()
         .take_while(|c| !matches!(c, ',' | ']' | '}' | ' ' | '\t' | '#'))
         .collect();
-    Some((start + 1, word))
+    let place = Place::of(text, line, start + 1, word.chars().count(), false);
+    Some((place, word))
 }
 
 /// The parser's words without the places in them, which are shown already, and without what it repeats of the text.
