@@ -11,6 +11,7 @@ use countersign_providers::rfc2136::Rfc2136;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{Mutex, Semaphore};
 
+use crate::acme;
 use crate::config::{self, Config, ProviderSettings};
 use crate::deliver::files;
 use crate::dns::{self, Dns};
@@ -24,7 +25,6 @@ use crate::run::progress::Watchers;
 use crate::run::shared::{Authority, Destination, PARALLEL, Shared, Wanted};
 use crate::run::{BUILT_IN, records};
 use crate::store::{self, Sealer, Session, Store, StoreError};
-use crate::acme;
 
 /// What we call ourselves to authorities.
 const USER_AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
@@ -74,13 +74,19 @@ pub async fn open_store(config: &Config, clock: &Clock) -> Result<(Session, Seal
     let holder = format!("{}-{}", std::process::id(), token()?);
     // The lock on the directory already says that nobody else is here: the lease only gives the fencing token, and
     // need not outlive this instant.
-    let fence = store.lease(LEASE, &holder, clock.now(), Duration::ZERO).await?;
+    let fence = store
+        .lease(LEASE, &holder, clock.now(), Duration::ZERO)
+        .await?;
     Ok((Session::new(Arc::new(store), fence), sealer))
 }
 
 impl Daemon {
     /// Opens the store, takes the nameserver's sockets, and goes on with the removal of what a dead process left.
-    pub async fn open(config: &Config, clock: Clock, watchers: Watchers) -> Result<Self, OpenError> {
+    pub async fn open(
+        config: &Config,
+        clock: Clock,
+        watchers: Watchers,
+    ) -> Result<Self, OpenError> {
         let (session, sealer) = open_store(config, &clock).await?;
         Self::with(config, session, sealer, clock, watchers).await
     }
@@ -96,28 +102,38 @@ impl Daemon {
         let nameserver = match &config.nameserver {
             Some(settings) => {
                 let settings = nameserver_settings(settings);
-                Some(Nameserver::start(settings, session.clone(), clock.clone()).await?)
+                let (store, fence) = session.clone().into_parts();
+                Some(Nameserver::start(settings, store, fence, clock.clone()).await?)
             }
             None => None,
         };
-        let mut providers: BTreeMap<String, Arc<dyn Provider>> =
-            config.providers.iter().map(|(name, settings)| (name.to_string(), provider(settings))).collect();
+        let mut providers: BTreeMap<String, Arc<dyn Provider>> = config
+            .providers
+            .iter()
+            .map(|(name, settings)| (name.to_string(), provider(settings)))
+            .collect();
         if let Some(nameserver) = &nameserver {
             providers.insert(BUILT_IN.to_owned(), nameserver.provider());
         }
         let attempts = session.load_all::<Attempt>(records::ATTEMPTS).await?;
-        let living: BTreeSet<String> =
-            attempts.iter().map(|attempt| attempt.value.request.owner_prefix()).collect();
+        let living: BTreeSet<String> = attempts
+            .iter()
+            .map(|attempt| attempt.value.request.owner_prefix())
+            .collect();
         let lives = |owner: &String| living.iter().any(|prefix| owner.starts_with(prefix));
         let ledger =
             Ledger::start(session.clone(), providers.clone(), clock.clone(), lives).await?;
         let mut authorities = BTreeMap::new();
         for settings in &config.authorities {
-            authorities.insert(settings.name.to_string(), authority(config, settings, &clock)?);
+            authorities.insert(
+                settings.name.to_string(),
+                authority(config, settings, &clock)?,
+            );
         }
         let certificates = config.certificates.iter();
-        let certificates: BTreeMap<CertificateName, Wanted> =
-            certificates.map(|(name, wanted)| (name.clone(), self::wanted(wanted))).collect();
+        let certificates: BTreeMap<CertificateName, Wanted> = certificates
+            .map(|(name, wanted)| (name.clone(), self::wanted(wanted)))
+            .collect();
         let shared = Shared::new(
             session,
             sealer,
@@ -128,7 +144,10 @@ impl Daemon {
             certificates,
             watchers,
         );
-        Ok(Self { shared: Arc::new(shared), _nameserver: nameserver })
+        Ok(Self {
+            shared: Arc::new(shared),
+            _nameserver: nameserver,
+        })
     }
 }
 
@@ -167,8 +186,11 @@ fn authority(
         hosts: Vec::new(),
         user_agent: USER_AGENT.to_owned(),
     };
-    let client = acme::Client::new(client, clock.clone())
-        .map_err(|fault| OpenError::Authority { authority: name, fault })?;
+    let client =
+        acme::Client::new(client, clock.clone()).map_err(|fault| OpenError::Authority {
+            authority: name,
+            fault,
+        })?;
     let dns = settings.dns.as_ref().unwrap_or(&config.dns);
     Ok(Authority {
         settings: settings.clone(),
@@ -188,7 +210,9 @@ fn dns_settings(settings: &config::DnsSettings) -> dns::Settings {
             },
             port: settings.port,
         },
-        config::Look::Resolvers => dns::Look::Resolvers { addresses: settings.resolvers.clone() },
+        config::Look::Resolvers => dns::Look::Resolvers {
+            addresses: settings.resolvers.clone(),
+        },
     };
     dns::Settings { look }
 }
@@ -205,16 +229,26 @@ fn wanted(certificate: &config::Certificate) -> Wanted {
     let mut identifiers = certificate.names.clone();
     identifiers.sort();
     Wanted {
-        specification: Specification { identifiers, key: certificate.key },
+        specification: Specification {
+            identifiers,
+            key: certificate.key,
+        },
         provider: certificate.provider.as_ref().map(ToString::to_string),
-        authorities: certificate.authorities.iter().map(ToString::to_string).collect(),
+        authorities: certificate
+            .authorities
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         destinations: certificate.deliver.iter().map(destination).collect(),
     }
 }
 
 fn destination(delivery: &config::Delivery) -> Destination {
     let settings = &delivery.files;
-    let names = settings.names.iter().map(|(kind, name)| (file_kind(*kind), name.clone()));
+    let names = settings
+        .names
+        .iter()
+        .map(|(kind, name)| (file_kind(*kind), name.clone()));
     let files = files::Settings {
         directory: settings.directory.clone(),
         owner: settings.owner.clone(),

@@ -149,7 +149,8 @@ pub async fn foreign_values_and_their_ttl_stay(provider: &dyn Provider, fixture:
     let theirs = "v=spf1 -all; \"quoted\" \\ and a comma,";
     fixture.add_foreign(&name, theirs, FOREIGN_TTL).await;
     host.apply(&[ensure(&name, "ours")]).await;
-    host.serves(&name, &["ours", theirs], Some(FOREIGN_TTL)).await;
+    host.serves(&name, &["ours", theirs], Some(FOREIGN_TTL))
+        .await;
     host.apply(&[absent(&name, "ours")]).await;
     host.serves(&name, &[theirs], Some(FOREIGN_TTL)).await;
     host.apply(&[absent(&name, theirs)]).await;
@@ -179,7 +180,8 @@ pub async fn several_names_change_in_one_call(provider: &dyn Provider, fixture: 
 pub async fn both_verbs_work_in_one_call(provider: &dyn Provider, fixture: &dyn Fixture) {
     let host = Host { provider, fixture };
     let (one, other) = (fixture.name("both0"), fixture.name("both1"));
-    host.apply(&[ensure(&one, "old"), ensure(&other, "old")]).await;
+    host.apply(&[ensure(&one, "old"), ensure(&other, "old")])
+        .await;
     host.apply(&[
         ensure(&one, "new"),
         absent(&one, "old"),
@@ -200,7 +202,10 @@ pub async fn observing_names_without_records_answers_each(
     let (empty, full) = (fixture.name("empty"), fixture.name("full"));
     host.apply(&[ensure(&full, "value")]).await;
     let seen = host.observe(&[empty.clone(), full.clone()]).await;
-    assert_eq!(seen, [set(&empty, &[], None), set(&full, &["value"], Some(TTL))]);
+    assert_eq!(
+        seen,
+        [set(&empty, &[], None), set(&full, &["value"], Some(TTL))]
+    );
     assert_eq!(host.observe(&[]).await, []);
     host.apply(&[absent(&full, "value")]).await;
 }

@@ -332,7 +332,10 @@ impl Attempt {
     /// Whoever runs this stops for now: records are released, the order stays for the next start.
     pub fn suspend(&mut self) {
         if self.end.is_none() {
-            self.known = Known { suspended: true, ..Known::default() };
+            self.known = Known {
+                suspended: true,
+                ..Known::default()
+            };
         }
     }
 

@@ -117,5 +117,7 @@ impl Certificate {
 
 /// The number of the generation after `last`: never one that was used, and telling of its time (milliseconds).
 pub fn generation(last: u64, now: Timestamp) -> u64 {
-    u64::try_from(now.as_millisecond()).unwrap_or(0).max(last + 1)
+    u64::try_from(now.as_millisecond())
+        .unwrap_or(0)
+        .max(last + 1)
 }

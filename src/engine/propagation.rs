@@ -150,19 +150,27 @@ impl Watch {
         }
         if !self.servers.iter().any(|server| self.agrees(server)) {
             let first = self.servers.first().map(|server| self.sentence(server));
-            return Verdict::Waiting { reason: first.unwrap_or("no nameserver is known".to_owned()) };
+            return Verdict::Waiting {
+                reason: first.unwrap_or("no nameserver is known".to_owned()),
+            };
         }
         let over = self.since.is_some_and(|since| now >= later(since, GRACE));
         let silent = self.servers.iter().filter(|server| !self.agrees(server));
-        match silent.clone().find(|server| !is_beyond(server)).or(silent.clone().next()) {
-            None if self.servers.iter().any(is_resolver) => {
-                Verdict::Likely { reason: "only resolvers were asked".to_owned() }
-            }
+        match silent
+            .clone()
+            .find(|server| !is_beyond(server))
+            .or(silent.clone().next())
+        {
+            None if self.servers.iter().any(is_resolver) => Verdict::Likely {
+                reason: "only resolvers were asked".to_owned(),
+            },
             None => Verdict::Ready,
-            Some(server) if over || is_beyond(server) => {
-                Verdict::Likely { reason: self.sentence(server) }
-            }
-            Some(server) => Verdict::Waiting { reason: self.sentence(server) },
+            Some(server) if over || is_beyond(server) => Verdict::Likely {
+                reason: self.sentence(server),
+            },
+            Some(server) => Verdict::Waiting {
+                reason: self.sentence(server),
+            },
         }
     }
 
@@ -212,11 +220,20 @@ impl Watch {
 
 /// Whether this machine has no route to a server.
 fn is_beyond(server: &Server) -> bool {
-    matches!(&server.latest, Some(Observation { outcome: Outcome::NoRoute(_), .. }))
+    matches!(
+        &server.latest,
+        Some(Observation {
+            outcome: Outcome::NoRoute(_),
+            ..
+        })
+    )
 }
 
 fn is_resolver(server: &Server) -> bool {
-    server.latest.as_ref().is_some_and(|observation| observation.by_resolver)
+    server
+        .latest
+        .as_ref()
+        .is_some_and(|observation| observation.by_resolver)
 }
 
 fn quoted(values: &[String]) -> String {
@@ -327,7 +344,13 @@ mod tests {
     #[test]
     fn resolvers_are_never_more_than_likely() {
         let mut watch = watch(1);
-        watch.record(at(0), vec![Observation { by_resolver: true, ..says(1, values(&[VALUE])) }]);
+        watch.record(
+            at(0),
+            vec![Observation {
+                by_resolver: true,
+                ..says(1, values(&[VALUE]))
+            }],
+        );
         assert!(matches!(watch.verdict(at(0)), Verdict::Likely { .. }));
     }
 

@@ -28,8 +28,12 @@ impl Batch {
     }
 
     fn push(&mut self, record: &RecordId, verb: Verb, ttl: u32) {
-        let change =
-            Change { verb, name: record.name.clone(), value: record.value.clone(), ttl };
+        let change = Change {
+            verb,
+            name: record.name.clone(),
+            value: record.value.clone(),
+            ttl,
+        };
         self.0.push((record.clone(), change));
     }
 
@@ -47,7 +51,10 @@ impl Batch {
             let changes: Vec<Change> = part.iter().map(|(_, change)| change.clone()).collect();
             tracing::trace!(zone = %zone.name, changes = changes.len(), "provider call");
             let context = context(clock);
-            let result = match clock.timeout(CALL_DEADLINE, host.apply(zone, &changes, &context)).await {
+            let result = match clock
+                .timeout(CALL_DEADLINE, host.apply(zone, &changes, &context))
+                .await
+            {
                 Some(result) => result,
                 None => Err(no_answer(zone)),
             };
@@ -70,7 +77,10 @@ impl Batch {
 
 /// What a call runs under.
 pub(super) fn context(clock: &Clock) -> Context {
-    Context { clock: clock.clone(), deadline: later(clock.now(), CALL_DEADLINE) }
+    Context {
+        clock: clock.clone(),
+        deadline: later(clock.now(), CALL_DEADLINE),
+    }
 }
 
 /// Whether a refusal may be the fault of a single name, so that the others deserve a call of their own.
@@ -85,7 +95,11 @@ fn no_answer(zone: &Zone) -> ProviderError {
     ProviderError {
         kind: ErrorKind::Transient,
         code: None,
-        message: format!("the DNS host of {} did not answer within {} s", zone.name, CALL_DEADLINE.as_secs()),
+        message: format!(
+            "the DNS host of {} did not answer within {} s",
+            zone.name,
+            CALL_DEADLINE.as_secs()
+        ),
         hint: None,
     }
 }

@@ -81,7 +81,10 @@ impl Ledger {
         }));
         let mut by_zone: HashMap<_, Vec<Saved<Entry>>> = HashMap::new();
         for entry in entries {
-            let at = (entry.value.record.provider.clone(), entry.value.record.zone.clone());
+            let at = (
+                entry.value.record.provider.clone(),
+                entry.value.record.zone.clone(),
+            );
             by_zone.entry(at).or_default().push(entry);
         }
         for ((provider, zone), entries) in by_zone {
@@ -89,30 +92,55 @@ impl Ledger {
                 .iter()
                 .flat_map(|entry| {
                     let record = &entry.value.record;
-                    entry.value.owners().map(move |owner| (owner.clone(), record.clone()))
+                    entry
+                        .value
+                        .owners()
+                        .map(move |owner| (owner.clone(), record.clone()))
                 })
                 .filter(|(owner, _)| !lives(owner))
                 .collect();
             // A provider that is gone cannot be asked: its entries stay, and `status` names them.
-            let Some(requests) = ledger.zone(&provider, &zone, entries) else { continue };
+            let Some(requests) = ledger.zone(&provider, &zone, entries) else {
+                continue;
+            };
             for (owner, record) in orphans {
                 let (reply, _) = oneshot::channel();
-                let _ = requests.send(Request::Release { owner, record, reply }).await;
+                let _ = requests
+                    .send(Request::Release {
+                        owner,
+                        record,
+                        reply,
+                    })
+                    .await;
             }
         }
         Ok(ledger)
     }
 
     /// Has `record` put at its host; answers when the host says that it is there.
-    pub async fn present(&self, owner: Owner, record: RecordId, ttl: u32) -> Result<(), PresentError> {
+    pub async fn present(
+        &self,
+        owner: Owner,
+        record: RecordId,
+        ttl: u32,
+    ) -> Result<(), PresentError> {
         let requests = self
             .zone(&record.provider, &record.zone, Vec::new())
             .ok_or_else(|| PresentError::NoProvider(record.provider.clone()))?;
         let (reply, answer) = oneshot::channel();
-        let sent = requests.send(Request::Present { owner, record, ttl, reply }).await;
+        let sent = requests
+            .send(Request::Present {
+                owner,
+                record,
+                ttl,
+                reply,
+            })
+            .await;
         match (sent, answer.await) {
             (Ok(()), Ok(result)) => result,
-            _ => Err(PresentError::Store(StoreError::Io("the ledger has stopped".to_owned()))),
+            _ => Err(PresentError::Store(StoreError::Io(
+                "the ledger has stopped".to_owned(),
+            ))),
         }
     }
 
@@ -122,7 +150,13 @@ impl Ledger {
             return Ok(());
         };
         let (reply, answer) = oneshot::channel();
-        let sent = requests.send(Request::Release { owner, record, reply }).await;
+        let sent = requests
+            .send(Request::Release {
+                owner,
+                record,
+                reply,
+            })
+            .await;
         match (sent, answer.await) {
             (Ok(()), Ok(result)) => result,
             _ => Err(StoreError::Io("the ledger has stopped".to_owned())),
@@ -132,7 +166,9 @@ impl Ledger {
     /// Notes that one attempt has `now` authorizations on their way instead of `before`.
     pub fn approach(&self, before: usize, now: usize) {
         if before != now {
-            self.0.approaching.send_modify(|count| *count = (*count + now).saturating_sub(before));
+            self.0
+                .approaching
+                .send_modify(|count| *count = (*count + now).saturating_sub(before));
         }
     }
 
@@ -169,8 +205,14 @@ impl Ledger {
 /// Where an entry is kept.
 fn key(record: &RecordId) -> Key {
     let zone = &record.zone;
-    let segments =
-        ["ledger", &record.provider, zone.name.as_str(), &zone.id, record.name.as_str(), &record.value];
+    let segments = [
+        "ledger",
+        &record.provider,
+        zone.name.as_str(),
+        &zone.id,
+        record.name.as_str(),
+        &record.value,
+    ];
     // base64url is case-sensitive and keys are not made for upper case: it is percent-encoded, which keeps it apart.
     Key::of(&segments)
 }

@@ -69,14 +69,19 @@ impl ZoneTask {
             requests,
             approaching: ledger.approaching.subscribe(),
             leaving: ledger.leaving.clone(),
-            entries: entries.into_iter().map(|e| (e.value.record.clone(), e)).collect(),
+            entries: entries
+                .into_iter()
+                .map(|e| (e.value.record.clone(), e))
+                .collect(),
         }
     }
 
     pub(super) async fn run(mut self) {
         self.publish();
         loop {
-            let Some(gathered) = self.gather().await else { return };
+            let Some(gathered) = self.gather().await else {
+                return;
+            };
             self.round(gathered).await;
             self.publish();
         }
@@ -87,7 +92,9 @@ impl ZoneTask {
         let mut gathered = Vec::new();
         let wake = self.wake();
         if wake.is_none_or(|wake| wake > self.clock.now()) {
-            let pause = wake.map_or(LONGEST_SLEEP, |wake| self.clock.until(wake).min(LONGEST_SLEEP));
+            let pause = wake.map_or(LONGEST_SLEEP, |wake| {
+                self.clock.until(wake).min(LONGEST_SLEEP)
+            });
             tokio::select! {
                 request = self.requests.recv() => gathered.push(request?),
                 () = self.clock.sleep(pause) => {}
@@ -99,7 +106,9 @@ impl ZoneTask {
             while let Ok(request) = self.requests.try_recv() {
                 gathered.push(request);
             }
-            let adds = gathered.iter().any(|request| matches!(request, Request::Present { .. }));
+            let adds = gathered
+                .iter()
+                .any(|request| matches!(request, Request::Present { .. }));
             if gathered.is_empty() || (adds && *self.approaching.borrow_and_update() == 0) {
                 return Some(gathered);
             }
@@ -119,11 +128,23 @@ impl ZoneTask {
         let now = self.clock.now();
         for request in gathered {
             match request {
-                Request::Present { owner, record, ttl, reply } => {
+                Request::Present {
+                    owner,
+                    record,
+                    ttl,
+                    reply,
+                } => {
                     self.entry(&record).value.apply(now, Event::Intended(owner));
-                    waiting.entry(record).or_default().push(Waiter { ttl, reply });
+                    waiting
+                        .entry(record)
+                        .or_default()
+                        .push(Waiter { ttl, reply });
                 }
-                Request::Release { owner, record, reply } => {
+                Request::Release {
+                    owner,
+                    record,
+                    reply,
+                } => {
                     if let Some(entry) = self.entries.get_mut(&record) {
                         entry.value.apply(now, Event::Released(owner));
                     }
@@ -175,7 +196,9 @@ impl ZoneTask {
             .perform(&*host, &zone, &clock, |record, ensured, result| {
                 self.told(record, ensured, &result);
                 for waiter in waiting.remove(record).into_iter().flatten() {
-                    let _ = waiter.reply.send(result.clone().map_err(PresentError::Provider));
+                    let _ = waiter
+                        .reply
+                        .send(result.clone().map_err(PresentError::Provider));
                 }
             })
             .await;
@@ -189,7 +212,9 @@ impl ZoneTask {
     /// Notes what the host said of one value.
     fn told(&mut self, record: &RecordId, ensured: bool, result: &Result<(), ProviderError>) {
         let now = self.clock.now();
-        let Some(entry) = self.entries.get_mut(record) else { return };
+        let Some(entry) = self.entries.get_mut(record) else {
+            return;
+        };
         let event = match ensured {
             true => Event::Ensured(result.clone()),
             false => Event::Removed(result.clone()),
@@ -201,13 +226,17 @@ impl ZoneTask {
         if looks.is_empty() {
             return;
         }
-        let names: Vec<_> = looks.iter().map(|(_, record)| record.name.clone()).collect();
+        let names: Vec<_> = looks
+            .iter()
+            .map(|(_, record)| record.name.clone())
+            .collect();
         let context = super::batch::context(&self.clock);
         let seen = self.host.observe(&self.at.1, &names, &context).await;
         let now = self.clock.now();
         for (_, record) in looks {
             let there = seen.clone().map(|sets| {
-                sets.iter().any(|set| set.name == record.name && set.values.contains(&record.value))
+                sets.iter()
+                    .any(|set| set.name == record.name && set.values.contains(&record.value))
             });
             if let Some(entry) = self.entries.get_mut(&record) {
                 entry.value.apply(now, Event::Looked(there));
@@ -254,14 +283,23 @@ impl ZoneTask {
             let pending = entry.value.pending(now);
             // What is to be added is asked for by its attempt.
             let own = |(_, effect): &(EffectId, Effect)| *effect != Effect::Ensure;
-            if pending.effects.iter().any(own) { Some(now) } else { pending.wake }
+            if pending.effects.iter().any(own) {
+                Some(now)
+            } else {
+                pending.wake
+            }
         });
         wakes.min()
     }
 
     fn publish(&self) {
-        let leaving = self.entries.values().filter(|entry| entry.value.is_withdrawing());
-        let failure = leaving.clone().find_map(|entry| entry.value.failure.clone());
+        let leaving = self
+            .entries
+            .values()
+            .filter(|entry| entry.value.is_withdrawing());
+        let failure = leaving
+            .clone()
+            .find_map(|entry| entry.value.failure.clone());
         let values = leaving.count();
         let failure = failure.map(|failure| failure.sentence);
         let at = self.at.clone();

@@ -25,13 +25,21 @@ pub async fn ready(shared: &Shared, authority: &Authority) -> Result<Ready, Fail
     let _alone = authority.account.lock().await;
     let id = id(authority);
     let key = records::account(&id);
-    let loaded = shared.session.load::<Account>(key.clone()).await.map_err(store_failure)?;
+    let loaded = shared
+        .session
+        .load::<Account>(key.clone())
+        .await
+        .map_err(store_failure)?;
     let mut account = loaded.unwrap_or_else(|| Saved::new(key, Account::new(id.clone())));
     account.value.hurry();
     loop {
         if let Some((url, thumbprint)) = account.value.ready() {
             let (url, thumbprint) = (url.to_owned(), thumbprint.to_owned());
-            return Ok(Ready { url, thumbprint, key: load_key(shared, &id).await? });
+            return Ok(Ready {
+                url,
+                thumbprint,
+                key: load_key(shared, &id).await?,
+            });
         }
         if let Some((failure, _)) = account.value.failure() {
             return Err(named(authority, failure));
@@ -48,13 +56,20 @@ pub async fn ready(shared: &Shared, authority: &Authority) -> Result<Ready, Fail
                 let thumbprint = AccountKey::load(&secret).map_err(internal)?.thumbprint();
                 let at = records::account_key(&id);
                 let sealed = shared.sealer.seal(&at, &secret).map_err(store_failure)?;
-                writes.push(Write::Put(at, serde_json::to_vec(&sealed).map_err(internal)?));
+                writes.push(Write::Put(
+                    at,
+                    serde_json::to_vec(&sealed).map_err(internal)?,
+                ));
                 Event::KeySaved(thumbprint)
             }
             Effect::Register => Event::Registered(register(shared, authority, &id).await?),
         };
         account.value.apply(shared.clock.now(), &effect_id, event);
-        shared.session.save(&mut [&mut account], writes).await.map_err(store_failure)?;
+        shared
+            .session
+            .save(&mut [&mut account], writes)
+            .await
+            .map_err(store_failure)?;
     }
 }
 
@@ -85,29 +100,52 @@ async fn register(
     };
     let answer = authority
         .client
-        .new_account(&key, &settings.contact, settings.agree_to_terms, external.as_ref())
+        .new_account(
+            &key,
+            &settings.contact,
+            settings.agree_to_terms,
+            external.as_ref(),
+        )
         .await;
     Ok(answer.map(|account| account.url))
 }
 
 async fn load_key(shared: &Shared, id: &AccountId) -> Result<AccountKey, Failure> {
     let at = records::account_key(id);
-    let sealed = shared.session.load::<Sealed>(at.clone()).await.map_err(store_failure)?;
+    let sealed = shared
+        .session
+        .load::<Sealed>(at.clone())
+        .await
+        .map_err(store_failure)?;
     let sealed = sealed.ok_or_else(|| {
-        Failure::new(Whose::Countersign, format!("the key of the account at {} is missing", id.directory))
+        Failure::new(
+            Whose::Countersign,
+            format!("the key of the account at {} is missing", id.directory),
+        )
     })?;
-    let secret = shared.sealer.open(&at, &sealed.value).map_err(store_failure)?;
+    let secret = shared
+        .sealer
+        .open(&at, &sealed.value)
+        .map_err(store_failure)?;
     AccountKey::load(&secret).map_err(internal)
 }
 
 fn named(authority: &Authority, failure: &Failure) -> Failure {
-    let sentence = format!("authority {}: {}", authority.settings.name, failure.sentence);
-    Failure { sentence, ..failure.clone() }
+    let sentence = format!(
+        "authority {}: {}",
+        authority.settings.name, failure.sentence
+    );
+    Failure {
+        sentence,
+        ..failure.clone()
+    }
 }
 
 async fn wait(clock: &Clock, wake: Option<jiff::Timestamp>) {
     if let Some(wake) = wake {
-        clock.sleep(clock.until(wake).min(super::LONGEST_SLEEP)).await;
+        clock
+            .sleep(clock.until(wake).min(super::LONGEST_SLEEP))
+            .await;
     }
 }
 

@@ -21,7 +21,9 @@ pub async fn deliver(
     certificate: &Certificate,
     wanted: &Wanted,
 ) -> Result<(), Failure> {
-    let Some(issued) = &certificate.current else { return Ok(()) };
+    let Some(issued) = &certificate.current else {
+        return Ok(());
+    };
     if wanted.destinations.is_empty() {
         return Ok(());
     }
@@ -37,7 +39,9 @@ pub async fn is_wanting(
     certificate: &Certificate,
     wanted: &Wanted,
 ) -> Result<bool, StoreError> {
-    let Some(issued) = &certificate.current else { return Ok(false) };
+    let Some(issued) = &certificate.current else {
+        return Ok(false);
+    };
     for to in &wanted.destinations {
         let key = records::delivery(&certificate.name, &to.name);
         let delivery = shared.session.load::<Delivery>(key).await?;
@@ -57,12 +61,26 @@ async fn generation(
     issued: &Issued,
 ) -> Result<Generation, Failure> {
     let at = records::chain(name, issued.epoch);
-    let chain = shared.session.store().read(&at).await.map_err(store_failure)?;
-    let chain = chain.and_then(|record| String::from_utf8(record.value).ok()).ok_or_else(|| {
-        Failure::new(Whose::Countersign, format!("the certificate chain of {name} is missing"))
-    })?;
+    let chain = shared
+        .session
+        .store()
+        .read(&at)
+        .await
+        .map_err(store_failure)?;
+    let chain = chain
+        .and_then(|record| String::from_utf8(record.value).ok())
+        .ok_or_else(|| {
+            Failure::new(
+                Whose::Countersign,
+                format!("the certificate chain of {name} is missing"),
+            )
+        })?;
     let key = worker::leaf_key(shared, name, issued.epoch).await?;
-    Ok(Generation { number: issued.generation, fullchain_pem: chain, key_pem: csr::key_pem(&key) })
+    Ok(Generation {
+        number: issued.generation,
+        fullchain_pem: chain,
+        key_pem: csr::key_pem(&key),
+    })
 }
 
 async fn bring(
@@ -74,7 +92,11 @@ async fn bring(
 ) -> Result<(), Failure> {
     let name = &certificate.name;
     let key = records::delivery(name, &to.name);
-    let loaded = shared.session.load::<Delivery>(key.clone()).await.map_err(store_failure)?;
+    let loaded = shared
+        .session
+        .load::<Delivery>(key.clone())
+        .await
+        .map_err(store_failure)?;
     let fresh = || Saved::new(key, Delivery::new(name.clone(), to.name.clone()));
     let mut delivery = loaded.unwrap_or_else(fresh);
     let mut journal = Journal::new(name.clone(), issued.epoch);
@@ -93,21 +115,30 @@ async fn bring(
                 Err(error) => Err(error.to_string()),
             }),
             Effect::Install(number) => {
-                let installed = to.target.install(generation).await.map_err(|error| error.to_string());
+                let installed = to
+                    .target
+                    .install(generation)
+                    .await
+                    .map_err(|error| error.to_string());
                 if installed.is_ok() {
                     journal.note(now, format!("installed at {}", to.name));
                 }
                 Event::Installed(number, installed)
             }
-            Effect::Reload(number) => {
-                Event::Reloaded(number, reload(shared, to, number).await)
-            }
+            Effect::Reload(number) => Event::Reloaded(number, reload(shared, to, number).await),
         };
         delivery.value.apply(shared.clock.now(), &id, event);
         if let Some((failure, _)) = delivery.value.failure() {
-            journal.note(now, format!("delivery to {} failed: {}", &to.name, failure.sentence));
+            journal.note(
+                now,
+                format!("delivery to {} failed: {}", &to.name, failure.sentence),
+            );
         }
-        shared.session.save(&mut [&mut delivery], journal.take()).await.map_err(store_failure)?;
+        shared
+            .session
+            .save(&mut [&mut delivery], journal.take())
+            .await
+            .map_err(store_failure)?;
     }
     match delivery.value.failure() {
         Some((failure, _)) => Err(failure.clone()),
@@ -138,5 +169,8 @@ async fn reload(shared: &Shared, to: &Destination, number: u64) -> Result<(), St
         let told = command::run(argv, &shared.clock, command::DEADLINE).await;
         told.map_err(|error| error.to_string())?;
     }
-    to.target.settle(number).await.map_err(|error| error.to_string())
+    to.target
+        .settle(number)
+        .await
+        .map_err(|error| error.to_string())
 }

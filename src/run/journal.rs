@@ -32,15 +32,27 @@ pub struct Journal {
 impl Journal {
     /// A journal of one attempt.
     pub fn new(name: CertificateName, epoch: u64) -> Self {
-        Self { name, epoch, nth: 0, waiting: Vec::new() }
+        Self {
+            name,
+            epoch,
+            nth: 0,
+            waiting: Vec::new(),
+        }
     }
 
     /// Adds a line.
     pub fn note(&mut self, at: Timestamp, what: impl Into<String>) {
-        let line = Line { at, epoch: self.epoch, what: what.into() };
+        let line = Line {
+            at,
+            epoch: self.epoch,
+            what: what.into(),
+        };
         tracing::debug!(certificate = %self.name, "{}", line.what);
         let bytes = serde_json::to_vec(&line).expect("a line is plain text and numbers");
-        self.waiting.push(Write::Put(records::history(&self.name, at.as_microsecond(), self.nth), bytes));
+        self.waiting.push(Write::Put(
+            records::history(&self.name, at.as_microsecond(), self.nth),
+            bytes,
+        ));
         self.nth += 1;
     }
 
@@ -51,9 +63,17 @@ impl Journal {
 
     /// Removes the oldest lines beyond what is kept.
     pub async fn prune(&mut self, session: &Session) -> Result<(), StoreError> {
-        let lines = session.store().scan(&records::history_of(&self.name)).await?;
+        let lines = session
+            .store()
+            .scan(&records::history_of(&self.name))
+            .await?;
         let old = lines.len().saturating_sub(KEPT);
-        self.waiting.extend(lines.into_iter().take(old).map(|(key, _): (Key, _)| Write::Delete(key)));
+        self.waiting.extend(
+            lines
+                .into_iter()
+                .take(old)
+                .map(|(key, _): (Key, _)| Write::Delete(key)),
+        );
         Ok(())
     }
 }

@@ -22,15 +22,22 @@ pub async fn locate(
     wanted: &Wanted,
     identifier: &Identifier,
 ) -> Result<(Located, Walk), LocateFault> {
-    let name = identifier.challenge_name().map_err(|error| {
-        final_fault(Failure::new(Whose::You, format!("{identifier}: {error}")))
-    })?;
-    let walk = authority.dns.locate(&name).await.map_err(|error| dns_fault(&error))?;
+    let name = identifier
+        .challenge_name()
+        .map_err(|error| final_fault(Failure::new(Whose::You, format!("{identifier}: {error}"))))?;
+    let walk = authority
+        .dns
+        .locate(&name)
+        .await
+        .map_err(|error| dns_fault(&error))?;
     tracing::trace!(%name, owner = %walk.owner, zone = %walk.zone, "located");
     let (provider, zone) = holder(shared, wanted, &walk).await?;
     let patience = shared.providers[&provider].traits().propagation;
     let servers = walk.servers.iter().flat_map(|server| {
-        server.addresses.iter().map(|address| (server.host.clone(), *address))
+        server
+            .addresses
+            .iter()
+            .map(|address| (server.host.clone(), *address))
     });
     let located = Located {
         provider,
@@ -50,14 +57,20 @@ async fn holder(
 ) -> Result<(String, Zone), LocateFault> {
     let mut held = Vec::new();
     let mut trouble = None;
-    let candidates = shared.providers.iter().filter(|(name, _)| match &wanted.provider {
-        // What is delegated to the built-in nameserver goes there, whatever else is configured.
-        Some(only) => *name == only || *name == super::BUILT_IN,
-        None => true,
-    });
+    let candidates = shared
+        .providers
+        .iter()
+        .filter(|(name, _)| match &wanted.provider {
+            // What is delegated to the built-in nameserver goes there, whatever else is configured.
+            Some(only) => *name == only || *name == super::BUILT_IN,
+            None => true,
+        });
     for (name, provider) in candidates {
         let deadline = later(shared.clock.now(), ZONES_DEADLINE);
-        let context = Context { clock: shared.clock.clone(), deadline };
+        let context = Context {
+            clock: shared.clock.clone(),
+            deadline,
+        };
         match provider.zones(&walk.owner, &context).await {
             Ok(zones) => held.extend(zones.into_iter().map(|zone| (name.clone(), zone))),
             Err(error) => trouble = Some((name.clone(), error)),
@@ -80,7 +93,10 @@ fn nobody(walk: &Walk, held: &[(String, Zone)]) -> Failure {
     let near = match held.first() {
         None => String::new(),
         Some((provider, zone)) => {
-            format!("; provider {provider} holds {}, which is not the zone that is asked", zone.name)
+            format!(
+                "; provider {provider} holds {}, which is not the zone that is asked",
+                zone.name
+            )
         }
     };
     let sentence = format!(
@@ -96,20 +112,38 @@ fn dns_fault(error: &DnsError) -> LocateFault {
         Blame::DnsHost => Whose::DnsHost,
     };
     let failure = Failure::new(whose, with_hint(&error.message, error.hint.as_deref()));
-    let transient =
-        matches!(error.kind, DnsErrorKind::Lame | DnsErrorKind::Unreachable | DnsErrorKind::TooMuch);
+    let transient = matches!(
+        error.kind,
+        DnsErrorKind::Lame | DnsErrorKind::Unreachable | DnsErrorKind::TooMuch
+    );
     LocateFault { failure, transient }
 }
 
 fn provider_fault(name: &str, error: &ProviderError) -> LocateFault {
-    let whose = if error.kind.needs_person() { Whose::You } else { Whose::DnsHost };
-    let sentence = format!("provider {name}: {}", with_hint(&error.message, error.hint.as_deref()));
-    let transient = matches!(error.kind, ErrorKind::Transient | ErrorKind::RateLimited { .. });
-    LocateFault { failure: Failure::new(whose, sentence), transient }
+    let whose = if error.kind.needs_person() {
+        Whose::You
+    } else {
+        Whose::DnsHost
+    };
+    let sentence = format!(
+        "provider {name}: {}",
+        with_hint(&error.message, error.hint.as_deref())
+    );
+    let transient = matches!(
+        error.kind,
+        ErrorKind::Transient | ErrorKind::RateLimited { .. }
+    );
+    LocateFault {
+        failure: Failure::new(whose, sentence),
+        transient,
+    }
 }
 
 fn final_fault(failure: Failure) -> LocateFault {
-    LocateFault { failure, transient: false }
+    LocateFault {
+        failure,
+        transient: false,
+    }
 }
 
 fn with_hint(message: &str, hint: Option<&str>) -> String {

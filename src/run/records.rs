@@ -33,12 +33,20 @@ pub fn chain(name: &CertificateName, epoch: u64) -> Key {
 
 /// An account.
 pub fn account(id: &AccountId) -> Key {
-    Key::of(&["account", &id.directory, id.external.as_deref().unwrap_or("-")])
+    Key::of(&[
+        "account",
+        &id.directory,
+        id.external.as_deref().unwrap_or("-"),
+    ])
 }
 
 /// Its sealed key.
 pub fn account_key(id: &AccountId) -> Key {
-    Key::of(&["account-key", &id.directory, id.external.as_deref().unwrap_or("-")])
+    Key::of(&[
+        "account-key",
+        &id.directory,
+        id.external.as_deref().unwrap_or("-"),
+    ])
 }
 
 /// One certificate at one target.
@@ -53,5 +61,10 @@ pub fn history_of(name: &CertificateName) -> String {
 
 /// One line of history; `microsecond` orders them.
 pub fn history(name: &CertificateName, microsecond: i64, nth: u32) -> Key {
-    Key::of(&["history", name.as_str(), &format!("{microsecond:020}"), &format!("{nth:04}")])
+    Key::of(&[
+        "history",
+        name.as_str(),
+        &format!("{microsecond:020}"),
+        &format!("{nth:04}"),
+    ])
 }

@@ -61,9 +61,13 @@ pub async fn pass(
             let name = job.certificate.value.name.clone();
             let result = one(&shared, job, stop).await;
             if let Err(failure) = &result {
-                shared.watchers.tell(&name, Progress::Failed(failure.clone()));
+                shared
+                    .watchers
+                    .tell(&name, Progress::Failed(failure.clone()));
             }
-            shared.watchers.tell(&name, Progress::Finished(result.is_ok()));
+            shared
+                .watchers
+                .tell(&name, Progress::Finished(result.is_ok()));
             (name, result)
         })
     });
@@ -104,7 +108,10 @@ async fn job(
 ) -> Result<Option<Job>, StoreError> {
     let wanted = &shared.certificates[name];
     let certificate = certificate(shared, name).await?;
-    let attempt = shared.session.load::<Attempt>(records::attempt(name)).await?;
+    let attempt = shared
+        .session
+        .load::<Attempt>(records::attempt(name))
+        .await?;
     let due = certificate.value.due(&wanted.specification);
     let skips = selection.ignore_back_off && due.reason == Reason::Retry;
     let is_due = selection.force || skips || due.at <= shared.clock.now();
@@ -112,8 +119,17 @@ async fn job(
     if !is_due && attempt.is_none() && !wanting {
         return Ok(None);
     }
-    let ends = certificate.value.current.as_ref().map(|issued| issued.not_after);
-    Ok(Some(Job { certificate, attempt, due: is_due.then_some(due.reason), ends }))
+    let ends = certificate
+        .value
+        .current
+        .as_ref()
+        .map(|issued| issued.not_after);
+    Ok(Some(Job {
+        certificate,
+        attempt,
+        due: is_due.then_some(due.reason),
+        ends,
+    }))
 }
 
 async fn certificate(
@@ -132,7 +148,12 @@ async fn one(shared: &Arc<Shared>, job: Job, stop: CancellationToken) -> Result<
     if job.due.is_none() && job.attempt.is_none() {
         return delivering::deliver(shared, &job.certificate.value, wanted).await;
     }
-    let before = job.certificate.value.current.as_ref().map(|issued| issued.generation);
+    let before = job
+        .certificate
+        .value
+        .current
+        .as_ref()
+        .map(|issued| issued.generation);
     let (_slot, mut worker) = worker(shared, job, wanted, stop).await?;
     worker.drive(Until::Decided).await?;
     let issued = worker.certificate().clone();
@@ -169,7 +190,10 @@ async fn worker(
         None => authority_for(job.certificate.value.trouble.as_ref(), wanted),
     };
     let authority = shared.authorities.get(&name).ok_or_else(|| {
-        Failure::new(Whose::You, format!("the authority {name} is not in the configuration any more"))
+        Failure::new(
+            Whose::You,
+            format!("the authority {name} is not in the configuration any more"),
+        )
     })?;
     let account = match accounts::ready(shared, authority).await {
         Ok(account) => Arc::new(account),
@@ -183,14 +207,24 @@ async fn worker(
         Some(mut attempt) => {
             if attempt.value.request.identifiers != wanted.specification.identifiers {
                 let sentence = "the certificate has other names in the configuration now";
-                attempt.value.abandon(Failure::new(Whose::Countersign, sentence));
+                attempt
+                    .value
+                    .abandon(Failure::new(Whose::Countersign, sentence));
             }
             Worker::resume(Arc::clone(shared), account, attempt, job.certificate, stop)
         }
         None => {
             let why = because(job.due);
-            Worker::begin(Arc::clone(shared), account, authority, job.certificate, wanted, stop, why)
-                .await?
+            Worker::begin(
+                Arc::clone(shared),
+                account,
+                authority,
+                job.certificate,
+                wanted,
+                stop,
+                why,
+            )
+            .await?
         }
     };
     Ok((slot, worker))
@@ -202,8 +236,14 @@ async fn failed_before(
     mut certificate: Saved<Certificate>,
     failure: Failure,
 ) -> Failure {
-    certificate.value.failed(shared.clock.now(), failure.clone());
-    match shared.session.save(&mut [&mut certificate], Vec::new()).await {
+    certificate
+        .value
+        .failed(shared.clock.now(), failure.clone());
+    match shared
+        .session
+        .save(&mut [&mut certificate], Vec::new())
+        .await
+    {
         Ok(()) => failure,
         Err(error) => store_failure(error),
     }

@@ -80,7 +80,10 @@ pub struct Destination {
 
 impl Shared {
     /// Puts it all together.
-    #[allow(clippy::too_many_arguments, reason = "one place, and every part is needed")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one place, and every part is needed"
+    )]
     pub fn new(
         session: Session,
         sealer: Sealer,

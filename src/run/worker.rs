@@ -68,7 +68,13 @@ struct Done {
 
 impl Done {
     fn of(event: Event) -> Self {
-        Self { event, writes: Vec::new(), note: None, issued: None, walk: None }
+        Self {
+            event,
+            writes: Vec::new(),
+            note: None,
+            issued: None,
+            walk: None,
+        }
     }
 
     fn with(mut self, note: impl Into<String>) -> Self {
@@ -111,8 +117,17 @@ impl Worker {
             thumbprint: account.thumbprint.clone(),
         };
         let mut journal = Journal::new(name.clone(), request.epoch);
-        journal.prune(&shared.session).await.map_err(store_failure)?;
-        journal.note(now, format!("attempt {} begins at {}: {why}", request.epoch, request.authority));
+        journal
+            .prune(&shared.session)
+            .await
+            .map_err(store_failure)?;
+        journal.note(
+            now,
+            format!(
+                "attempt {} begins at {}: {why}",
+                request.epoch, request.authority
+            ),
+        );
         let attempt = Saved::new(records::attempt(&name), Attempt::new(request, now));
         let mut worker = Self::resume(shared, account, attempt, certificate, stop);
         worker.journal = journal;
@@ -187,7 +202,9 @@ impl Worker {
                     hands.push(self.perform(id, effect));
                 }
             }
-            let pause = pending.wake.map_or(LONGEST_SLEEP, |wake| self.shared.clock.until(wake));
+            let pause = pending
+                .wake
+                .map_or(LONGEST_SLEEP, |wake| self.shared.clock.until(wake));
             tokio::select! {
                 biased;
                 Some((id, done)) = hands.next() => {
@@ -210,23 +227,31 @@ impl Worker {
     /// Why to leave this attempt for another time, if so.
     fn reason_to_stop(&self, now: Timestamp) -> Option<Failure> {
         if self.stop.is_cancelled() {
-            return Some(Failure::new(Whose::You, "interrupted; the next run goes on with its order"));
+            return Some(Failure::new(
+                Whose::You,
+                "interrupted; the next run goes on with its order",
+            ));
         }
         let (sentence, again) = self.attempt.value.trouble()?;
-        let far = again
-            .is_some_and(|again| again > countersign_providers::clock::later(now, FOREGROUND_PATIENCE));
+        let far = again.is_some_and(|again| {
+            again > countersign_providers::clock::later(now, FOREGROUND_PATIENCE)
+        });
         if !far && !self.attempt.value.is_stuck() {
             return None;
         }
         let authority = &self.attempt.value.request.authority;
-        let mut failure = Failure::new(Whose::Authority, format!("authority {authority}: {sentence}"));
+        let mut failure = Failure::new(
+            Whose::Authority,
+            format!("authority {authority}: {sentence}"),
+        );
         failure.not_before = again.map(|again| countersign_providers::clock::between(now, again));
         Some(failure)
     }
 
     async fn suspend(&mut self, failure: &Failure) -> Result<(), Failure> {
         let now = self.shared.clock.now();
-        self.journal.note(now, format!("left for another time: {}", failure.sentence));
+        self.journal
+            .note(now, format!("left for another time: {}", failure.sentence));
         self.attempt.value.suspend();
         self.note_approach();
         self.save(Vec::new()).await
@@ -254,7 +279,8 @@ impl Worker {
                 }
             }
             Some(End::Failed(failure)) => {
-                self.journal.note(now, format!("failed: {}", failure.sentence));
+                self.journal
+                    .note(now, format!("failed: {}", failure.sentence));
                 self.certificate.value.failed(now, failure);
                 writes.clear();
             }
@@ -267,7 +293,12 @@ impl Worker {
     /// Removes the material of the generation before the one that is being replaced.
     fn replaced(&self) -> Vec<Write> {
         let name = &self.certificate.value.name;
-        let epochs = 1..self.certificate.value.current.as_ref().map_or(1, |issued| issued.epoch);
+        let epochs = 1..self
+            .certificate
+            .value
+            .current
+            .as_ref()
+            .map_or(1, |issued| issued.epoch);
         // Older ones went with the renewals before; a few back is enough after failed attempts.
         let recent = epochs.rev().take(8);
         recent
@@ -313,7 +344,10 @@ impl Worker {
             writes.push(Write::Delete(self.attempt.key.clone()));
             if *end != End::Issued {
                 let request = &self.attempt.value.request;
-                writes.push(Write::Delete(records::leaf_key(&request.certificate, request.epoch)));
+                writes.push(Write::Delete(records::leaf_key(
+                    &request.certificate,
+                    request.epoch,
+                )));
             }
         }
         // Lines of history wait for something that must be saved.
@@ -324,7 +358,11 @@ impl Worker {
         if over.is_none() {
             values.push(&mut self.attempt);
         }
-        self.shared.session.save(&mut values, writes).await.map_err(store_failure)
+        self.shared
+            .session
+            .save(&mut values, writes)
+            .await
+            .map_err(store_failure)
     }
 
     fn perform(
@@ -336,9 +374,19 @@ impl Worker {
             shared: Arc::clone(&self.shared),
             account: Arc::clone(&self.account),
             request: self.attempt.value.request.clone(),
-            generation_after: self.certificate.value.current.as_ref().map_or(0, |i| i.generation),
+            generation_after: self
+                .certificate
+                .value
+                .current
+                .as_ref()
+                .map_or(0, |i| i.generation),
         };
-        let order = self.attempt.value.order_url().unwrap_or_default().to_owned();
+        let order = self
+            .attempt
+            .value
+            .order_url()
+            .unwrap_or_default()
+            .to_owned();
         let walk = match &effect {
             Effect::Observe { part, .. } => self.walks.get(part).cloned(),
             _ => None,
@@ -366,13 +414,24 @@ impl Hands {
     ) -> Result<Done, Failure> {
         let authority = self.authority()?;
         let client = &authority.client;
-        let signer = &Signer { key: &self.account.key, kid: &self.account.url };
+        let signer = &Signer {
+            key: &self.account.key,
+            kid: &self.account.url,
+        };
         match effect {
             Effect::NewOrder => {
                 let names = &self.request.identifiers;
-                let result = client.new_order(signer, names, self.request.profile.as_deref()).await;
-                let note = result.as_ref().ok().map(|order| format!("order {}", order.url));
-                Ok(Done { note, ..Done::of(Event::Ordered(result)) })
+                let result = client
+                    .new_order(signer, names, self.request.profile.as_deref())
+                    .await;
+                let note = result
+                    .as_ref()
+                    .ok()
+                    .map(|order| format!("order {}", order.url));
+                Ok(Done {
+                    note,
+                    ..Done::of(Event::Ordered(result))
+                })
             }
             Effect::FetchOrder(url) => Ok(Done::of(Event::Order(client.order(signer, &url).await))),
             Effect::FetchAuthorization { part, url } => {
@@ -390,7 +449,11 @@ impl Hands {
                     Err(fault) => Ok(Done::of(Event::Located(part, Err(fault)))),
                 }
             }
-            Effect::Present { part, owner, record } => self.present(part, owner, record).await,
+            Effect::Present {
+                part,
+                owner,
+                record,
+            } => self.present(part, owner, record).await,
             Effect::Observe { part, servers, .. } => {
                 let addresses: Vec<_> = servers.iter().map(|(_, address)| *address).collect();
                 let observations = match walk {
@@ -415,7 +478,10 @@ impl Hands {
                 let key = self.key().await?;
                 let request = csr::csr(&key, &self.request.identifiers).map_err(internal)?;
                 let result = client.finalize(signer, order, &url, &request).await;
-                Ok(Done::of(Event::Finalized(result)).with("the names are proven; the CSR is sent"))
+                Ok(
+                    Done::of(Event::Finalized(result))
+                        .with("the names are proven; the CSR is sent"),
+                )
             }
             Effect::Download(url) => self.download(authority, signer, &url).await,
         }
@@ -457,7 +523,10 @@ impl Hands {
         let at = records::leaf_key(&self.request.certificate, self.request.epoch);
         let sealed = self.shared.sealer.seal(&at, &key).map_err(store_failure)?;
         let mut done = Done::of(Event::KeySaved);
-        done.writes.push(Write::Put(at, serde_json::to_vec(&sealed).map_err(internal)?));
+        done.writes.push(Write::Put(
+            at,
+            serde_json::to_vec(&sealed).map_err(internal)?,
+        ));
         Ok(done)
     }
 
@@ -501,9 +570,15 @@ impl Hands {
             not_before: leaf.not_before,
             not_after: leaf.not_after,
         };
-        let note = format!("issued: serial {}, valid until {}", issued.serial, issued.not_after);
+        let note = format!(
+            "issued: serial {}, valid until {}",
+            issued.serial, issued.not_after
+        );
         let mut done = Done::of(Event::Downloaded).with(note);
-        done.writes.push(Write::Put(records::chain(name, epoch), chain.pem.into_bytes()));
+        done.writes.push(Write::Put(
+            records::chain(name, epoch),
+            chain.pem.into_bytes(),
+        ));
         done.issued = Some(Box::new(issued));
         Ok(done)
     }
@@ -516,11 +591,21 @@ pub(super) async fn leaf_key(
     epoch: u64,
 ) -> Result<Secret, Failure> {
     let at = records::leaf_key(name, epoch);
-    let sealed = shared.session.load::<Sealed>(at.clone()).await.map_err(store_failure)?;
+    let sealed = shared
+        .session
+        .load::<Sealed>(at.clone())
+        .await
+        .map_err(store_failure)?;
     let sealed = sealed.ok_or_else(|| {
-        Failure::new(Whose::Countersign, format!("the key of {name}, attempt {epoch}, is missing"))
+        Failure::new(
+            Whose::Countersign,
+            format!("the key of {name}, attempt {epoch}, is missing"),
+        )
     })?;
-    shared.sealer.open(&at, &sealed.value).map_err(store_failure)
+    shared
+        .sealer
+        .open(&at, &sealed.value)
+        .map_err(store_failure)
 }
 
 /// A number between 0 and 1, so that renewals spread.

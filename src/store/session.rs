@@ -25,6 +25,11 @@ impl Session {
         &*self.store
     }
 
+    /// Its parts, for one that writes its own records.
+    pub fn into_parts(self) -> (Arc<dyn Store>, Fence) {
+        (self.store, self.fence)
+    }
+
     /// Makes `writes` durable, if every key in `expect` still has its version.
     pub async fn commit(
         &self,
@@ -52,7 +57,10 @@ impl Session {
         prefix: &str,
     ) -> Result<Vec<Saved<T>>, StoreError> {
         let records = self.store.scan(prefix).await?;
-        records.into_iter().map(|(key, record)| Saved::read(key, record)).collect()
+        records
+            .into_iter()
+            .map(|(key, record)| Saved::read(key, record))
+            .collect()
     }
 
     /// Saves every one of `values` that changed, and makes `writes`, in one transaction; none when there is nothing to do.
@@ -89,7 +97,10 @@ impl std::fmt::Display for Keys<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (nth, write) in self.0.iter().enumerate() {
             let (Write::Put(key, _) | Write::Delete(key)) = write;
-            let (space, minus) = (if nth > 0 { " " } else { "" }, matches!(write, Write::Delete(_)));
+            let (space, minus) = (
+                if nth > 0 { " " } else { "" },
+                matches!(write, Write::Delete(_)),
+            );
             write!(f, "{space}{}{key}", if minus { "-" } else { "" })?;
         }
         Ok(())
@@ -110,14 +121,25 @@ pub struct Saved<T> {
 impl<T: Serialize + DeserializeOwned> Saved<T> {
     /// A value that is not in the store yet.
     pub fn new(key: Key, value: T) -> Self {
-        Self { key, value, bytes: Vec::new(), version: Version::ABSENT }
+        Self {
+            key,
+            value,
+            bytes: Vec::new(),
+            version: Version::ABSENT,
+        }
     }
 
     /// A value as read.
     pub fn read(key: Key, record: Record) -> Result<Self, StoreError> {
-        let value = serde_json::from_slice(&record.value)
-            .map_err(|error| StoreError::Damaged(format!("the record {key} cannot be read: {error}")))?;
-        Ok(Self { key, value, bytes: record.value, version: record.version })
+        let value = serde_json::from_slice(&record.value).map_err(|error| {
+            StoreError::Damaged(format!("the record {key} cannot be read: {error}"))
+        })?;
+        Ok(Self {
+            key,
+            value,
+            bytes: record.value,
+            version: record.version,
+        })
     }
 }
 
@@ -133,7 +155,8 @@ pub trait Keep: Send {
 
 impl<T: Serialize + Send> Keep for Saved<T> {
     fn changed(&self) -> Option<Vec<u8>> {
-        let bytes = serde_json::to_vec(&self.value).expect("our records have text keys and plain values");
+        let bytes =
+            serde_json::to_vec(&self.value).expect("our records have text keys and plain values");
         (bytes != self.bytes).then_some(bytes)
     }
 

@@ -71,7 +71,8 @@ impl<'a> Editor<'a> {
         for attempt in [Attempt::First, Attempt::Second] {
             let mut nodes = self.current(&names).await?;
             if attempt == Attempt::Second {
-                self.tell_wildcards_apart(&names, &mut nodes, &wanted).await?;
+                self.tell_wildcards_apart(&names, &mut nodes, &wanted)
+                    .await?;
             }
             let edits = plan(&wanted, &nodes)?;
             if edits.is_empty() {
