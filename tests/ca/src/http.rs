@@ -32,6 +32,9 @@ const MAX_CONNECTIONS: usize = 1_024;
 /// How long a client may take for the TLS handshake, and for a body.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long nothing is accepted after accepting has failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 const JOSE: &str = "application/jose+json";
 
 /// A resource and what its path says.
@@ -77,7 +80,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, tls: TlsAc
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::debug!(%error, "cannot accept a connection");
-                tokio::task::yield_now().await;
+                // Most likely out of file descriptors, which only time gives back.
+                deadline(ACCEPT_PAUSE, std::future::pending::<()>()).await;
                 continue;
             }
         };

@@ -33,7 +33,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 pub use clock::Clock;
@@ -107,8 +107,7 @@ pub struct OrderSummary {
 /// A running authority. Dropping it ends every connection and task.
 pub struct Authority {
     shared: Arc<Shared>,
-    server: tokio::task::JoinHandle<()>,
-    abort: AbortHandle,
+    server: JoinHandle<()>,
     https_root_pem: String,
 }
 
@@ -176,11 +175,9 @@ impl Authority {
             tasks: Mutex::new(JoinSet::new()),
         });
         let server = tokio::spawn(http::serve(Arc::clone(&shared), listener, tls));
-        let abort = server.abort_handle();
         Ok(Authority {
             shared,
             server,
-            abort,
             https_root_pem: identity.root_pem,
         })
     }
@@ -234,14 +231,14 @@ impl Authority {
 
     /// Ends it and waits until the port is free again.
     pub async fn shutdown(mut self) {
-        self.abort.abort();
+        self.server.abort();
         _ = (&mut self.server).await;
     }
 }
 
 impl Drop for Authority {
     fn drop(&mut self) {
-        self.abort.abort();
+        self.server.abort();
         self.shared.tasks().abort_all();
     }
 }

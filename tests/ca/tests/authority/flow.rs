@@ -1,6 +1,6 @@
 //! The way from an account to a certificate, and what belongs to it: RFC 8555 section 7.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -436,4 +436,42 @@ async fn shutdown_frees_the_port() {
     authority.shutdown().await;
     assert!(tokio::net::TcpStream::connect(&address).await.is_err());
     drop(client);
+}
+
+#[tokio::test]
+async fn the_log_hook_sees_each_answer() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let stage = Stage::with(|settings| {
+        settings.log = Some(Arc::new(move |request| {
+            let line = (request.endpoint, request.method.to_owned(), request.status);
+            log.lock().unwrap().push(line);
+        }));
+    })
+    .await;
+    stage.client.new_order(&["x.test"]).await;
+    let expected = [
+        (Endpoint::Directory, "GET", 200),
+        (Endpoint::NewNonce, "HEAD", 200),
+        (Endpoint::NewAccount, "POST", 201),
+        (Endpoint::NewOrder, "POST", 201),
+    ];
+    let expected = expected.map(|(endpoint, method, status)| (endpoint, method.to_owned(), status));
+    assert_eq!(*seen.lock().unwrap(), expected);
+}
+
+#[tokio::test]
+#[ignore = "a measurement, not a test: cargo test -p countersign-testca -- --ignored --nocapture"]
+#[allow(clippy::disallowed_methods, reason = "a measurement of real time")]
+async fn measure_orders() {
+    let stage = Stage::new().await;
+    let start = std::time::Instant::now();
+    for n in 0..200 {
+        let name = format!("a{n}.test");
+        stage
+            .client
+            .obtain(&stage.nameserver, &[&name, &format!("*.{name}")])
+            .await;
+    }
+    println!("{:?} per certificate", start.elapsed() / 200);
 }

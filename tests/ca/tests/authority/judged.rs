@@ -4,12 +4,16 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use countersign_testca::{Authority, Settings, Status};
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::support::nameserver::Nameserver;
+
+/// Either client takes some seconds; a busy machine makes it more.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// An authority, a nameserver that reads what hooks write, and a directory for the client.
 struct Court {
@@ -163,9 +167,20 @@ fn provided(variable: &str, program: &str) -> PathBuf {
     }
 }
 
-async fn run(command: &mut Command) -> Output {
+/// Runs a client to its end, whatever it is.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a client that hangs must not hang the tests"
+)]
+async fn ended(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = command.output().await.unwrap();
+    command.env("NO_PROXY", "127.0.0.1");
+    let output = tokio::time::timeout(PATIENCE, command.output()).await;
+    output.expect("the client ends in time").unwrap()
+}
+
+async fn run(command: &mut Command) -> Output {
+    let output = ended(command).await;
     assert!(
         output.status.success(),
         "{:?} ended with {}\n{}\n{}",
@@ -245,12 +260,7 @@ async fn lego_is_refused_when_the_record_is_wrong() {
         r#"[ "$1" = present ] && echo "$2 wrong" >> "$TXT"; true"#,
     );
     let mut command = court.lego("ec256", &hook, &["x.test"]);
-    let output = command
-        .arg("run")
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
+    let output = ended(command.arg("run")).await;
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("Incorrect TXT record \"wrong\""), "{said}");

@@ -33,9 +33,8 @@ struct Zone {
 
 impl Nameserver {
     pub(crate) async fn start() -> Nameserver {
-        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (udp, tcp) = sockets().await;
         let address = udp.local_addr().unwrap();
-        let tcp = TcpListener::bind(address).await.unwrap();
         let zone = Arc::new(Mutex::new(Zone {
             follows: true,
             ..Zone::default()
@@ -99,6 +98,16 @@ impl Nameserver {
 
     pub(crate) fn questions_over_tcp(&self) -> usize {
         self.zone.lock().unwrap().over_tcp
+    }
+}
+
+/// One port for both. What is free for TCP may be taken for UDP, so this may take some tries.
+async fn sockets() -> (UdpSocket, TcpListener) {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()).await {
+            return (udp, tcp);
+        }
     }
 }
 
