@@ -278,9 +278,7 @@ fn certbot_gets_a_certificate_through_all_of_them() {
         .start();
     let unbound = Unbound::new().stub("example.test", &[bind.addr()]).start();
     for version in VERSIONS {
-        let pebble = Pebble::new(version, unbound.addr())
-            .nonce_reject(20)
-            .start();
+        let pebble = Pebble::new(version, unbound.addr()).start();
         let proxy = Proxy::start(pebble.addr(), pebble.https_root_pem(), "/dir");
         let directory = tempfile::tempdir().unwrap();
         let chain = certbot(&proxy, bind.addr(), &key, directory.path());
@@ -288,8 +286,9 @@ fn certbot_gets_a_certificate_through_all_of_them() {
         let root = directory.path().join("root.pem");
         std::fs::write(&root, pebble.issuing_root_pem()).unwrap();
         openssl_verify(&root, &chain);
-        assert!(
-            proxy.count("newOrder") >= 1,
+        assert_eq!(
+            proxy.count("newOrder"),
+            1,
             "{version:?}: {:?}",
             proxy.seen()
         );
