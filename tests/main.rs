@@ -2,5 +2,6 @@
 //!
 //! `tests/run` gets the servers and runs everything; after `tests/get-servers`, `cargo test --test all NAME` runs some.
 
+mod rfc2136;
 mod servers;
 mod support;

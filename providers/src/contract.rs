@@ -50,6 +50,30 @@ pub trait Fixture: Send + Sync {
     async fn add_foreign(&self, name: &DnsName, value: &str, ttl: u32);
 }
 
+/// Every label that the rules give to [`Fixture::name`], for hosts whose rights are listed name by name.
+pub fn labels() -> Vec<String> {
+    let single = [
+        "zone-of",
+        "twice",
+        "gone",
+        "never",
+        "two",
+        "foreign",
+        "both0",
+        "both1",
+        "empty",
+        "full",
+        "octets",
+        "beside-refused",
+        "late",
+        "race",
+    ];
+    let several = (0..3).map(|i| format!("several{i}"));
+    let many = (0..MANY).map(|i| format!("many{i}"));
+    let single = single.into_iter().map(str::to_owned);
+    single.chain(several).chain(many).collect()
+}
+
 /// Every rule, one after another.
 pub async fn battery(provider: &dyn Provider, fixture: &dyn Fixture) {
     finds_the_zone_of_a_name_and_of_its_apex(provider, fixture).await;
@@ -149,7 +173,8 @@ pub async fn foreign_values_and_their_ttl_stay(provider: &dyn Provider, fixture:
     let theirs = "v=spf1 -all; \"quoted\" \\ and a comma,";
     fixture.add_foreign(&name, theirs, FOREIGN_TTL).await;
     host.apply(&[ensure(&name, "ours")]).await;
-    host.serves(&name, &["ours", theirs], Some(FOREIGN_TTL)).await;
+    host.serves(&name, &["ours", theirs], Some(FOREIGN_TTL))
+        .await;
     host.apply(&[absent(&name, "ours")]).await;
     host.serves(&name, &[theirs], Some(FOREIGN_TTL)).await;
     host.apply(&[absent(&name, theirs)]).await;
@@ -179,7 +204,8 @@ pub async fn several_names_change_in_one_call(provider: &dyn Provider, fixture: 
 pub async fn both_verbs_work_in_one_call(provider: &dyn Provider, fixture: &dyn Fixture) {
     let host = Host { provider, fixture };
     let (one, other) = (fixture.name("both0"), fixture.name("both1"));
-    host.apply(&[ensure(&one, "old"), ensure(&other, "old")]).await;
+    host.apply(&[ensure(&one, "old"), ensure(&other, "old")])
+        .await;
     host.apply(&[
         ensure(&one, "new"),
         absent(&one, "old"),
@@ -200,7 +226,10 @@ pub async fn observing_names_without_records_answers_each(
     let (empty, full) = (fixture.name("empty"), fixture.name("full"));
     host.apply(&[ensure(&full, "value")]).await;
     let seen = host.observe(&[empty.clone(), full.clone()]).await;
-    assert_eq!(seen, [set(&empty, &[], None), set(&full, &["value"], Some(TTL))]);
+    assert_eq!(
+        seen,
+        [set(&empty, &[], None), set(&full, &["value"], Some(TTL))]
+    );
     assert_eq!(host.observe(&[]).await, []);
     host.apply(&[absent(&full, "value")]).await;
 }

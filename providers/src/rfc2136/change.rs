@@ -13,8 +13,8 @@ use super::error::{self, Blame};
 use super::exchange::Session;
 use super::message::{self, Node, NotOnWire, Reply, question, update, wire_name};
 use super::tsig::Key;
-use crate::ProviderError;
 use crate::record::{Change, DnsName, Verb, Zone};
+use crate::{ErrorKind, ProviderError};
 
 /// One verb's work on one zone.
 pub(super) struct Editor<'a> {
@@ -71,7 +71,8 @@ impl<'a> Editor<'a> {
         for attempt in [Attempt::First, Attempt::Second] {
             let mut nodes = self.current(&names).await?;
             if attempt == Attempt::Second {
-                self.tell_wildcards_apart(&names, &mut nodes, &wanted).await?;
+                self.tell_wildcards_apart(&names, &mut nodes, &wanted)
+                    .await?;
             }
             let edits = plan(&wanted, &nodes)?;
             if edits.is_empty() {
@@ -93,9 +94,11 @@ impl<'a> Editor<'a> {
             .partition(|name| name.is_at_or_below(self.zone));
         let nodes = match self.read(&inside).await {
             Ok(nodes) => nodes,
-            Err(fault) if fault.code.as_deref() == Some("REFUSED") => {
-                self.verdict().await?;
-                return Err(fault);
+            Err(fault) if !matches!(fault.kind, ErrorKind::Auth | ErrorKind::Transient) => {
+                return Err(match self.verdict().await {
+                    Err(verdict) if verdict.code.as_deref() != Some("REFUSED") => verdict,
+                    _ => fault,
+                });
             }
             Err(fault) => return Err(fault),
         };

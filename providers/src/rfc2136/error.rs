@@ -97,7 +97,12 @@ impl<'a> Blame<'a> {
         let (kind, code, what, hint) = match error {
             TsigError::BadKey => {
                 let (kind, hint) = self.bad_key();
-                (kind, "BADKEY".into(), UNKNOWN_OR_NOT_ALLOWED.to_owned(), hint)
+                (
+                    kind,
+                    "BADKEY".into(),
+                    UNKNOWN_OR_NOT_ALLOWED.to_owned(),
+                    hint,
+                )
             }
             TsigError::BadSig => (
                 ErrorKind::Auth,
@@ -132,11 +137,11 @@ impl<'a> Blame<'a> {
                 ErrorKind::Auth,
                 "compare the key's name and algorithm with the server's".to_owned(),
             ),
-            About::Update { names, .. } => (
+            About::Update { .. } => (
                 ErrorKind::Permission,
                 format!(
                     "the server knows the key, for it answered questions with it; allow it to change TXT at {}",
-                    listed(names)
+                    self.subject()
                 ),
             ),
         }
@@ -147,7 +152,10 @@ impl<'a> Blame<'a> {
         let (kind, message, hint) = match (code, signature) {
             (ResponseCode::NotAuth, Signature::Absent) => (
                 ErrorKind::Auth,
-                format!("{server} does not accept {}: {NOT_SAID_WHICH}", self.key_name()),
+                format!(
+                    "{server} does not accept {}: {NOT_SAID_WHICH}",
+                    self.key_name()
+                ),
                 "compare key name, algorithm and secret with the server's, then the clocks; the server's own log says more",
             ),
             (ResponseCode::Refused, _) => (
@@ -170,10 +178,10 @@ impl<'a> Blame<'a> {
     }
 
     fn update_refused(&self, code: ResponseCode, signature: Signature) -> ProviderError {
-        let About::Update { zone, names } = self.about else {
+        let About::Update { zone, .. } = self.about else {
             return self.question_refused(code, signature);
         };
-        let (server, names) = (self.server, listed(names));
+        let (server, names) = (self.server, self.subject());
         match (code, signature) {
             (ResponseCode::Refused, Signature::Absent | Signature::Wrong) => failure(
                 ErrorKind::Permission,
@@ -191,13 +199,18 @@ impl<'a> Blame<'a> {
             (ResponseCode::Refused, _) => failure(
                 ErrorKind::Permission,
                 code,
-                format!("{server} refuses to change TXT at {names}: {} is good but may not", self.key_name()),
+                format!(
+                    "{server} refuses to change TXT at {names}: {} is good but may not",
+                    self.key_name()
+                ),
                 "allow it there, with BIND by `update-policy { grant KEY name NAME TXT; };`",
             ),
             (ResponseCode::NotAuth, Signature::NotWanted) => failure(
                 ErrorKind::Auth,
                 code,
-                format!("{server} answers NOTAUTH: it does not hold the zone {zone}, or takes no updates without a key"),
+                format!(
+                    "{server} answers NOTAUTH: it does not hold the zone {zone}, or takes no updates without a key"
+                ),
                 "set `tsig`, and check that this is the zone's primary server",
             ),
             (ResponseCode::NotAuth, _) => failure(
@@ -242,7 +255,9 @@ impl<'a> Blame<'a> {
             message: format!(
                 "{server} is not authoritative for {name}, though it was found to hold the zone {zone}"
             ),
-            hint: Some(format!("{name} is delegated away: change it where it is delegated to")),
+            hint: Some(format!(
+                "{name} is delegated away: change it where it is delegated to"
+            )),
         }
     }
 
@@ -253,9 +268,7 @@ impl<'a> Blame<'a> {
         ProviderError {
             kind: ErrorKind::Invalid,
             code: Some("CNAME".into()),
-            message: format!(
-                "{server} cannot hold a TXT at {name}: there is a CNAME to {target}"
-            ),
+            message: format!("{server} cannot hold a TXT at {name}: there is a CNAME to {target}"),
             hint: Some(format!("remove the CNAME, or put the value at {target}")),
         }
     }
@@ -302,6 +315,7 @@ impl<'a> Blame<'a> {
     fn subject(&self) -> String {
         match self.about {
             About::Question(name) => name.to_string(),
+            About::Update { zone, names: [] } => zone.to_string(),
             About::Update { names, .. } => listed(names),
         }
     }
@@ -416,7 +430,9 @@ fn failure(kind: ErrorKind, code: ResponseCode, message: String, hint: &str) -> 
 /// How the clocks differ, by a reply that the server signed.
 fn skew(server_time: Option<u64>, now: u64) -> String {
     let Some(theirs) = server_time else {
-        return format!("the clocks differ by more than {FUDGE} s; the reply does not prove by how much");
+        return format!(
+            "the clocks differ by more than {FUDGE} s; the reply does not prove by how much"
+        );
     };
     let way = match theirs > now {
         true => "behind",
@@ -429,9 +445,12 @@ fn skew(server_time: Option<u64>, now: u64) -> String {
 }
 
 fn listed(names: &[DnsName]) -> String {
-    let shown: Vec<&str> = names.iter().take(NAMES_SHOWN).map(DnsName::as_str).collect();
+    let shown: Vec<&str> = names
+        .iter()
+        .take(NAMES_SHOWN)
+        .map(DnsName::as_str)
+        .collect();
     match names.len().saturating_sub(NAMES_SHOWN) {
-        _ if names.is_empty() => "the names asked for".to_owned(),
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }

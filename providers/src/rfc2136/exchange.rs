@@ -119,7 +119,10 @@ impl<'a> Session<'a> {
             let request = Request::seal(message, self.key, now)
                 .map_err(|why| error::unsendable(self.server, &why))?;
             if request.bytes.len() > usize::from(u16::MAX) {
-                return Err(error::unsendable(self.server, "it is longer than 65535 octets"));
+                return Err(error::unsendable(
+                    self.server,
+                    "it is longer than 65535 octets",
+                ));
             }
             requests.push(request);
         }
@@ -262,7 +265,9 @@ async fn by_udp(
 ) -> Result<Reply, Fault> {
     for wait in UDP_ROUNDS {
         for i in 0..addresses.len() {
-            let answer = clock.timeout(wait, datagram(addresses[i], request, key)).await;
+            let answer = clock
+                .timeout(wait, datagram(addresses[i], request, key))
+                .await;
             if let Some(Ok(reply)) = answer {
                 addresses.swap(0, i);
                 if reply.message.metadata.truncation {
@@ -298,7 +303,11 @@ async fn connect(addresses: &[SocketAddr], context: &Context) -> Result<TcpStrea
     let mut faults = Vec::new();
     for address in addresses {
         let time = CONNECT.min(context.clock.until(context.deadline));
-        match context.clock.timeout(time, TcpStream::connect(address)).await {
+        match context
+            .clock
+            .timeout(time, TcpStream::connect(address))
+            .await
+        {
             Some(Ok(stream)) => {
                 // A request is one write, so holding it back for more gains nothing.
                 let _ = stream.set_nodelay(true);

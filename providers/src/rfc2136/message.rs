@@ -131,7 +131,8 @@ impl Request {
         }
         match message.queries.as_slice() {
             // An error, or any answer to an update, may leave the question out (RFC 2136 section 3.8).
-            [] if self.opcode == OpCode::Update || !means_answer(message.metadata.response_code) => {}
+            [] if self.opcode == OpCode::Update
+                || !means_answer(message.metadata.response_code) => {}
             [one] if *one == self.question => {}
             _ => return Err("it answers another question"),
         }

@@ -6,6 +6,8 @@
 mod change;
 mod error;
 mod exchange;
+#[cfg(test)]
+mod hostile;
 mod message;
 mod tsig;
 
@@ -263,8 +265,14 @@ mod tests {
         assert_eq!(Endpoint::parse("192.0.2.1"), address("192.0.2.1:53"));
         assert_eq!(Endpoint::parse("192.0.2.1:5353"), address("192.0.2.1:5353"));
         assert_eq!(Endpoint::parse("2001:db8::1"), address("[2001:db8::1]:53"));
-        assert_eq!(Endpoint::parse("[2001:db8::1]"), address("[2001:db8::1]:53"));
-        assert_eq!(Endpoint::parse("[2001:db8::1]:5"), address("[2001:db8::1]:5"));
+        assert_eq!(
+            Endpoint::parse("[2001:db8::1]"),
+            address("[2001:db8::1]:53")
+        );
+        assert_eq!(
+            Endpoint::parse("[2001:db8::1]:5"),
+            address("[2001:db8::1]:5")
+        );
         let host = |name: &str, port| Ok(Endpoint::Host(name.to_owned(), port));
         assert_eq!(Endpoint::parse("ns.example"), host("ns.example", 53));
         assert_eq!(Endpoint::parse("ns.example:5353"), host("ns.example", 5353));

@@ -206,7 +206,12 @@ fn parse_key_file(text: &str) -> Result<KeyParts<'_>, KeyFault> {
     let tokens = tokens(text)?;
     let mut rest = tokens.as_slice();
     let parts = match rest {
-        [Token::Word("key"), Token::Word(name), Token::Mark('{'), after @ ..] => {
+        [
+            Token::Word("key"),
+            Token::Word(name),
+            Token::Mark('{'),
+            after @ ..,
+        ] => {
             rest = after;
             bind_body(name, &mut rest)?
         }
@@ -387,7 +392,8 @@ mod tests {
 
     #[test]
     fn reads_comments_and_any_order() {
-        let text = "// a\n/* b\n*/ key k.example. { secret c2VjcmV0; # c\n algorithm \"HMAC-SHA384\"; };";
+        let text =
+            "// a\n/* b\n*/ key k.example. { secret c2VjcmV0; # c\n algorithm \"HMAC-SHA384\"; };";
         let wanted = ("k.example".into(), Algorithm::HmacSha384, "c2VjcmV0".into());
         assert_eq!(parsed(text), wanted);
     }
@@ -402,11 +408,11 @@ mod tests {
             KeyFault::SeveralKeys
         );
         assert_eq!(fault(""), KeyFault::NotAKeyFile);
+        assert_eq!(fault("-----BEGIN PRIVATE KEY-----"), KeyFault::NotAKeyFile);
         assert_eq!(
-            fault("-----BEGIN PRIVATE KEY-----"),
+            fault("key \"a\" { secret \"AA==\"; }"),
             KeyFault::NotAKeyFile
         );
-        assert_eq!(fault("key \"a\" { secret \"AA==\"; }"), KeyFault::NotAKeyFile);
         assert_eq!(
             fault("key \"a\" { algorithm hmac-sha256; };"),
             KeyFault::Missing("secret")
@@ -429,7 +435,9 @@ mod tests {
     #[test]
     fn never_repeats_a_secret_that_is_not_base64() {
         let name = DnsName::parse("k").unwrap();
-        let error = Key::new(name, Algorithm::HmacSha256, "hush!").err().unwrap();
+        let error = Key::new(name, Algorithm::HmacSha256, "hush!")
+            .err()
+            .unwrap();
         assert_eq!(error.to_string(), "the secret is not base64");
     }
 
