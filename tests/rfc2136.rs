@@ -1,5 +1,7 @@
 //! The RFC 2136 plug-in against real BIND, Knot DNS and PowerDNS: the contract's battery, and what each refusal reads.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends so")]
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -15,9 +17,8 @@ use hickory_proto::rr::RecordType;
 use crate::support::bind::{self, Bind, RunningBind};
 use crate::support::knot::{self, Knot, RunningKnot};
 use crate::support::powerdns::{self, PowerDns, RunningPowerDns};
-use crate::support::process::{Process, server};
 use crate::support::tsig::{Key, nsupdate};
-use crate::support::{dns, ports, zone};
+use crate::support::{dns, zone};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ZONE: &str = "example.test";
@@ -124,7 +125,7 @@ impl Fixture for Host {
     async fn add_foreign(&self, name: &DnsName, value: &str, ttl: u32) {
         let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
         let line = format!("update add {name}. {ttl} TXT \"{quoted}\"");
-        nsupdate(self.at, ZONE, Some(&acme()), &line).unwrap();
+        nsupdate(self.at, ZONE, Some(&acme()), &line).expect("the key may add this");
     }
 }
 
@@ -288,6 +289,36 @@ async fn a_name_with_a_cname_keeps_its_neighbours_from_being_half_done() {
         let error = apply(at, &changes).await.unwrap_err();
         assert_eq!(error.code.as_deref(), Some("CNAME"), "{error:?}");
         assert_eq!(dns::txt(at, "fresh.example.test"), [""; 0], "{at}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_zones_at_the_server_the_longer_holds_the_name() {
+    let (parent, child) = (zone_text(), zone::text("child.example.test", &[HERE], ""));
+    let bind = Bind::new()
+        .key(&acme())
+        .zone(bind::Zone::primary(ZONE, parent))
+        .zone(bind::Zone::primary("child.example.test", child))
+        .start();
+    let provider = provider(bind.addr(), &acme());
+    for (name, apex) in [
+        ("_acme-challenge.a.child", "child.example.test"),
+        ("child", "child.example.test"),
+        ("_acme-challenge.a", ZONE),
+    ] {
+        let name = self::name(name);
+        let found = provider.zones(&name, &context(Clock::system())).await;
+        assert_eq!(found, Ok(vec![zone_of(apex)]), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_secret_is_found_out_while_looking_for_the_zone() {
+    let (bind, knot) = (start_bind(), start_knot());
+    for at in [bind.addr(), knot.addr()] {
+        let provider = provider(at, &Key::new("acme", "hmac-sha256", 9));
+        let found = provider.zones(&name("a"), &context(Clock::system())).await;
+        assert_eq!(found.unwrap_err().code.as_deref(), Some("BADSIG"));
     }
 }
 

@@ -330,6 +330,21 @@ async fn udp_serves_where_tcp_does_not_and_passes_over_forgeries() {
 }
 
 #[tokio::test]
+async fn every_address_of_the_server_is_tried() {
+    let server = Server::tcp(|request, _| unsigned(request, ResponseCode::NoError)).await;
+    let provider = Rfc2136::new(Settings {
+        // Where the machine has IPv6 its first address is ::1, where nobody listens.
+        server: format!("localhost:{}", server.at.port()),
+        tsig: None,
+        zone: None,
+    });
+    let sets = provider
+        .observe(&zone(), &[name()], &context(Clock::system()))
+        .await;
+    assert_eq!(sets.map(|sets| sets.len()), Ok(1));
+}
+
+#[tokio::test]
 async fn a_truncated_answer_by_udp_is_not_half_believed() {
     let server = Server::udp(|request, _| {
         let mut reply = reply(request, ResponseCode::NoError);
