@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends so")]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -345,6 +346,49 @@ async fn every_algorithm_and_both_forms_of_key_work() {
                 .unwrap();
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_comes_between_reading_and_writing_keeps_its_ttl() {
+    let (bind, knot, powerdns) = (start_bind(), start_knot(), start_powerdns());
+    for at in [bind.addr(), knot.addr(), powerdns.addr()] {
+        let between = overtaking(at, "update add fresh.example.test. 777 TXT \"theirs\"");
+        let name = name("fresh");
+        apply(between, &[ensure(&name, "ours")]).await.unwrap();
+        assert_eq!(dns::txt(at, name.as_str()), ["ours", "theirs"], "{at}");
+        let ttl = dns::ttl(at, name.as_str(), RecordType::TXT);
+        assert_eq!(ttl, Some(777), "{at}");
+    }
+}
+
+/// A relay to `at` that sends the update `line` of somebody else in front of the first update of ours.
+fn overtaking(at: SocketAddr, line: &'static str) -> SocketAddr {
+    let relay = TcpListener::bind((HERE, 0)).unwrap();
+    let here = relay.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut ours, _) = relay.accept().unwrap();
+        let mut server = TcpStream::connect(at).unwrap();
+        let mut first = true;
+        while let Some(request) = frame(&mut ours) {
+            let is_update = request[4] >> 3 & 0x0f == 5;
+            if is_update && std::mem::take(&mut first) {
+                nsupdate(at, ZONE, Some(&acme()), line).unwrap();
+            }
+            server.write_all(&request).unwrap();
+            ours.write_all(&frame(&mut server).unwrap()).unwrap();
+        }
+    });
+    here
+}
+
+/// One message with its length in front; `None` at the end of the connection.
+fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut frame = vec![0; 2];
+    stream.read_exact(&mut frame).ok()?;
+    let length = usize::from(u16::from_be_bytes([frame[0], frame[1]]));
+    frame.resize(2 + length, 0);
+    stream.read_exact(&mut frame[2..]).ok()?;
+    Some(frame)
 }
 
 /// What is tried.
