@@ -50,6 +50,30 @@ pub trait Fixture: Send + Sync {
     async fn add_foreign(&self, name: &DnsName, value: &str, ttl: u32);
 }
 
+/// Every label that the rules give to [`Fixture::name`], for hosts whose rights are listed name by name.
+pub fn labels() -> Vec<String> {
+    let single = [
+        "zone-of",
+        "twice",
+        "gone",
+        "never",
+        "two",
+        "foreign",
+        "both0",
+        "both1",
+        "empty",
+        "full",
+        "octets",
+        "beside-refused",
+        "late",
+        "race",
+    ];
+    let several = (0..3).map(|i| format!("several{i}"));
+    let many = (0..MANY).map(|i| format!("many{i}"));
+    let single = single.into_iter().map(str::to_owned);
+    single.chain(several).chain(many).collect()
+}
+
 /// Every rule, one after another.
 pub async fn battery(provider: &dyn Provider, fixture: &dyn Fixture) {
     finds_the_zone_of_a_name_and_of_its_apex(provider, fixture).await;

@@ -13,8 +13,8 @@ use super::error::{self, Blame};
 use super::exchange::Session;
 use super::message::{self, Node, NotOnWire, Reply, question, update, wire_name};
 use super::tsig::Key;
-use crate::ProviderError;
 use crate::record::{Change, DnsName, Verb, Zone};
+use crate::{ErrorKind, ProviderError};
 
 /// One verb's work on one zone.
 pub(super) struct Editor<'a> {
@@ -94,9 +94,11 @@ impl<'a> Editor<'a> {
             .partition(|name| name.is_at_or_below(self.zone));
         let nodes = match self.read(&inside).await {
             Ok(nodes) => nodes,
-            Err(fault) if fault.code.as_deref() == Some("REFUSED") => {
-                self.verdict().await?;
-                return Err(fault);
+            Err(fault) if !matches!(fault.kind, ErrorKind::Auth | ErrorKind::Transient) => {
+                return Err(match self.verdict().await {
+                    Err(verdict) if verdict.code.as_deref() != Some("REFUSED") => verdict,
+                    _ => fault,
+                });
             }
             Err(fault) => return Err(fault),
         };
@@ -376,4 +378,85 @@ fn size(record: &Record) -> usize {
 fn wire_names(names: &[DnsName]) -> Result<Vec<Name>, ProviderError> {
     let wire = |name| wire_name(name).map_err(|NotOnWire| error::name_too_long(name));
     names.iter().map(wire).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{absent, ensure};
+
+    fn name(text: &str) -> DnsName {
+        DnsName::parse(text).unwrap()
+    }
+
+    fn edits(count: usize) -> Vec<Edit> {
+        let changes: Vec<Change> = (0..count)
+            .map(|i| ensure(&name(&format!("n{i:03}.example.test")), "value"))
+            .collect();
+        plan(&wanted(&changes), &vec![Node::default(); count]).unwrap()
+    }
+
+    #[test]
+    fn of_two_changes_that_contradict_each_other_the_later_counts() {
+        let name = name("a.test");
+        let all = wanted(&[ensure(&name, "v"), ensure(&name, "w"), absent(&name, "v")]);
+        assert_eq!(all[&name].ensure, ["w"]);
+        assert_eq!(all[&name].absent, ["v"]);
+    }
+
+    #[test]
+    fn a_value_joins_with_the_ttl_that_is_there_guarded_by_what_was_read() {
+        let name = name("a.test");
+        let node = Node {
+            txt: vec![message::txt("foreign")],
+            ttl: Some(777),
+            cname: None,
+        };
+        let edits = plan(&wanted(&[ensure(&name, "v")]), &[node]).unwrap();
+        assert_eq!(edits[0].updates[0].ttl, 777);
+        let wire = wire_name(&name).ok().unwrap();
+        let guard = message::exists_with(wire, message::txt("foreign"));
+        assert_eq!(edits[0].prerequisites, [guard]);
+    }
+
+    #[test]
+    fn what_is_true_already_needs_no_message() {
+        let name = name("a.test");
+        let node = Node {
+            txt: vec![message::txt("v")],
+            ttl: Some(60),
+            cname: None,
+        };
+        let changes = wanted(&[ensure(&name, "v"), absent(&name, "gone")]);
+        assert!(plan(&changes, &[node]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn edits_are_cut_at_the_limit_and_none_is_lost() {
+        let limit = 2000;
+        let batches = batches(edits(100), 200, limit);
+        assert!(batches.len() > 1);
+        assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), 100);
+        for batch in batches {
+            assert!(200 + batch.iter().map(Edit::size).sum::<usize>() <= limit);
+        }
+    }
+
+    #[test]
+    fn an_edit_larger_than_the_limit_still_goes_out_alone() {
+        assert_eq!(batches(edits(3), 0, 1).len(), 3);
+    }
+
+    #[test]
+    fn a_full_batch_of_usual_names_is_one_message() {
+        let changes: Vec<Change> = (0..super::super::BATCH)
+            .map(|i| {
+                let name = name(&format!("_acme-challenge.host-{i}.department.example.test"));
+                ensure(&name, "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0")
+            })
+            .collect();
+        let nodes = vec![Node::default(); changes.len()];
+        let edits = plan(&wanted(&changes), &nodes).unwrap();
+        assert_eq!(batches(edits, 200, 32 * 1024).len(), 1);
+    }
 }

@@ -137,11 +137,11 @@ impl<'a> Blame<'a> {
                 ErrorKind::Auth,
                 "compare the key's name and algorithm with the server's".to_owned(),
             ),
-            About::Update { names, .. } => (
+            About::Update { .. } => (
                 ErrorKind::Permission,
                 format!(
                     "the server knows the key, for it answered questions with it; allow it to change TXT at {}",
-                    listed(names)
+                    self.subject()
                 ),
             ),
         }
@@ -178,10 +178,10 @@ impl<'a> Blame<'a> {
     }
 
     fn update_refused(&self, code: ResponseCode, signature: Signature) -> ProviderError {
-        let About::Update { zone, names } = self.about else {
+        let About::Update { zone, .. } = self.about else {
             return self.question_refused(code, signature);
         };
-        let (server, names) = (self.server, listed(names));
+        let (server, names) = (self.server, self.subject());
         match (code, signature) {
             (ResponseCode::Refused, Signature::Absent | Signature::Wrong) => failure(
                 ErrorKind::Permission,
@@ -315,6 +315,7 @@ impl<'a> Blame<'a> {
     fn subject(&self) -> String {
         match self.about {
             About::Question(name) => name.to_string(),
+            About::Update { zone, names: [] } => zone.to_string(),
             About::Update { names, .. } => listed(names),
         }
     }
@@ -450,7 +451,6 @@ fn listed(names: &[DnsName]) -> String {
         .map(DnsName::as_str)
         .collect();
     match names.len().saturating_sub(NAMES_SHOWN) {
-        _ if names.is_empty() => "the names asked for".to_owned(),
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }

@@ -6,6 +6,8 @@
 mod change;
 mod error;
 mod exchange;
+#[cfg(test)]
+mod hostile;
 mod message;
 mod tsig;
 
