@@ -293,7 +293,7 @@ fn unreadable(position: usize, why: &str) -> ChainError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use rcgen::{
         BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType,
     };
@@ -302,9 +302,9 @@ mod tests {
     use super::*;
     use crate::engine::key::KeyType;
 
-    struct Issued {
-        leaf: String,
-        intermediate: String,
+    pub(in crate::acme) struct Issued {
+        pub(in crate::acme) leaf: String,
+        pub(in crate::acme) intermediate: String,
         root: String,
         key: Secret,
     }
@@ -321,7 +321,7 @@ mod tests {
     }
 
     /// A leaf for `names` from 2026-01-01 to 2026-04-01.
-    fn issue(names: &[SanType]) -> Issued {
+    pub(in crate::acme) fn issue(names: &[SanType]) -> Issued {
         let root = self_signed("Test Root");
         let intermediate = CertifiedIssuer::signed_by(
             issuer("Test Intermediate"),

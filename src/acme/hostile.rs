@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::chain::tests::issue;
 use super::fake::{Asked, Fake, Says, directory};
 use super::key::tests::example_key;
 use super::{AccountKey, Client, RequestKind, Settings, Signer};
@@ -618,6 +619,46 @@ async fn a_certificate_must_come_as_a_chain() {
         text.ends_with("is application/pkix-cert instead of application/pem-certificate-chain"),
         "{text}"
     );
+}
+
+/// `/cert/0` is a leaf alone; its alternates are nonsense, a 404, and `/cert/3` with the issuer of the issuer.
+async fn with_alternates() -> (Fake, String, String) {
+    let issued = issue(&[]);
+    let (short, long) = (issued.leaf.clone(), issued.leaf + &issued.intermediate);
+    let (default, wanted) = (short.clone(), long.clone());
+    let fake = Fake::start(move |asked, _| {
+        let chain = |pem: &str| Says::new(200, "application/pem-certificate-chain", pem);
+        let link = |number| format!("<http://{}/cert/{number}>;rel=\"alternate\"", asked.host);
+        match asked.path.as_str() {
+            "/cert/0" => Some((1..30).fold(chain(&short), |says, number| {
+                says.header("link", &link(number))
+            })),
+            "/cert/1" => Some(chain("nonsense")),
+            "/cert/3" => Some(chain(&long)),
+            _ => None,
+        }
+    })
+    .await;
+    (fake, default, wanted)
+}
+
+#[tokio::test]
+async fn alternates_are_fetched_until_one_has_the_preferred_issuer() {
+    let (fake, default, wanted) = with_alternates().await;
+    let (client, key) = (fake.client(), example_key());
+    let url = format!("{}/cert/0", fake.base);
+    let (signer, asked) = (signer(&key), || client.counts()[&RequestKind::Certificate]);
+    let pem = |preferred| {
+        let (client, signer, url) = (&client, &signer, &url);
+        async move { client.download(signer, url, preferred).await.unwrap().pem }
+    };
+    assert_eq!(pem(None).await, default);
+    assert_eq!(pem(Some("Test Intermediate")).await, default);
+    assert_eq!(asked(), 2, "no alternate was needed");
+    assert_eq!(pem(Some("Test Root")).await, wanted);
+    assert_eq!(asked(), 6, "nonsense and a 404 are passed over");
+    assert_eq!(pem(Some("Nobody")).await, default);
+    assert_eq!(asked(), 17, "no more than ten alternates are tried");
 }
 
 #[tokio::test]
