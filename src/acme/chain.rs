@@ -2,18 +2,19 @@
 //! valid now, each certificate signed by the next. Whether a client trusts the top is not asked: a private
 //! authority's root need not be known here.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign_providers::clock::later;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
-use std::time::Duration;
 use x509_parser::prelude::*;
 
 use super::csr::{self, CsrError};
 use super::problem::printable;
+use crate::clock::later;
 use crate::engine::names::Identifier;
 use crate::secret::Secret;
 

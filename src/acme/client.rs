@@ -212,8 +212,13 @@ impl Client {
         names: &[Identifier],
         profile: Option<&str>,
     ) -> Result<OrderSeen, CaFault> {
-        let directory = self.directory().await?;
-        if let Some(profile) = profile {
+        let mut directory = self.directory().await?;
+        if let Some(profile) = profile
+            && offers(&directory, profile).is_err()
+        {
+            // It may be newer than our copy of the directory.
+            *self.directory.lock().await = None;
+            directory = self.directory().await?;
             offers(&directory, profile)?;
         }
         let payload = NewOrder {
