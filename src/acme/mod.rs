@@ -4,7 +4,8 @@
 //! keeps no state of orders and decides nothing about them: when to look again is the engine's.
 //!
 //! - [`client`]: the requests, one method each; [`transport`]: one bounded HTTP exchange, faults in words.
-//! - [`nonce`]: the pool of replay nonces; [`jws`]: signed request bodies; [`key`]: account keys.
+//! - [`nonce`]: the pool of replay nonces; [`jws`]: signed request bodies; [`key`]: account keys;
+//!   [`payload`]: what we send.
 //! - [`origin`]: which URLs an authority may send us to.
 //! - [`header`], [`problem`], [`resource`]: what came, parsed strictly.
 //! - [`csr`]: leaf keys and requests; [`chain`]: what was issued is checked before it is kept.
@@ -17,6 +18,7 @@ mod jws;
 pub mod key;
 mod nonce;
 mod origin;
+mod payload;
 mod problem;
 pub mod resource;
 pub mod transport;

@@ -330,6 +330,8 @@ fn the_log_holds_no_secrets() {
         .enable_all()
         .build()
         .unwrap();
+    // With a single dispatcher alive, other tests' threads would settle what is logged for all.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let key = example_key();
     tracing::subscriber::with_default(subscriber, || {
         runtime.block_on(async {
