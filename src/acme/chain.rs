@@ -2,18 +2,19 @@
 //! valid now, each certificate signed by the next. Whether a client trusts the top is not asked: a private
 //! authority's root need not be known here.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign_providers::clock::later;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
-use std::time::Duration;
 use x509_parser::prelude::*;
 
 use super::csr::{self, CsrError};
 use super::problem::printable;
+use crate::clock::later;
 use crate::engine::names::Identifier;
 use crate::secret::Secret;
 
@@ -293,7 +294,7 @@ fn unreadable(position: usize, why: &str) -> ChainError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use rcgen::{
         BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType,
     };
@@ -302,9 +303,9 @@ mod tests {
     use super::*;
     use crate::engine::key::KeyType;
 
-    struct Issued {
-        leaf: String,
-        intermediate: String,
+    pub(in crate::acme) struct Issued {
+        pub(in crate::acme) leaf: String,
+        pub(in crate::acme) intermediate: String,
         root: String,
         key: Secret,
     }
@@ -321,7 +322,7 @@ mod tests {
     }
 
     /// A leaf for `names` from 2026-01-01 to 2026-04-01.
-    fn issue(names: &[SanType]) -> Issued {
+    pub(in crate::acme) fn issue(names: &[SanType]) -> Issued {
         let root = self_signed("Test Root");
         let intermediate = CertifiedIssuer::signed_by(
             issuer("Test Intermediate"),

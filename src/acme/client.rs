@@ -8,20 +8,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Method;
 use ring::rand::{SecureRandom, SystemRandom};
-use serde::Serialize;
 use tokio::sync::{Mutex, Semaphore};
 use tracing::debug;
 
 use super::chain;
 use super::header::{links, location, media_type, replay_nonce, retry_after};
-use super::jws::{self, Identity, Jws, POST_AS_GET};
+use super::jws::{self, Identity, POST_AS_GET};
 use super::key::{AccountKey, ExternalAccount, KeyError};
 use super::nonce::{Nonces, Turn, UnderWay};
 use super::origin::Origins;
+use super::payload;
 use super::problem::{self, printable};
 use super::resource::{self, AccountStatus, Directory};
 use super::transport::{Ask, Reply, RequestKind, Transport, tls};
@@ -100,37 +98,6 @@ pub struct Chain {
     pub pem: String,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct NewAccount {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    terms_of_service_agreed: Option<bool>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    contact: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    only_return_existing: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    external_account_binding: Option<Jws>,
-}
-
-#[derive(Serialize)]
-struct NewOrder<'a> {
-    identifiers: Vec<NewIdentifier>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    profile: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct NewIdentifier {
-    r#type: &'static str,
-    value: String,
-}
-
-#[derive(Serialize)]
-struct Finalize {
-    csr: String,
-}
-
 impl Client {
     /// Sets a client up; nothing is asked yet.
     pub fn new(settings: Settings, clock: Clock) -> Result<Self, CaFault> {
@@ -179,24 +146,13 @@ impl Client {
             .map(|external| jws::bind(external, key, &directory.new_account))
             .transpose()
             .map_err(unsigned)?;
-        let payload = NewAccount {
-            terms_of_service_agreed: agree_to_terms.then_some(true),
-            contact: contact.iter().map(|contact| contact_url(contact)).collect(),
-            only_return_existing: None,
-            external_account_binding: binding,
-        };
+        let payload = payload::new_account(contact, agree_to_terms, binding);
         self.ask_account(key, &payload).await
     }
 
     /// The account that `key` has, or `None`; none is made (section 7.3.1).
     pub async fn find_account(&self, key: &AccountKey) -> Result<Option<Account>, CaFault> {
-        let payload = NewAccount {
-            terms_of_service_agreed: None,
-            contact: Vec::new(),
-            only_return_existing: Some(true),
-            external_account_binding: None,
-        };
-        match self.ask_account(key, &payload).await {
+        match self.ask_account(key, &payload::find_account()).await {
             Ok(account) => Ok(Some(account)),
             Err(CaFault::Refused { problem, .. }) if problem.kind == "accountDoesNotExist" => {
                 Ok(None)
@@ -212,22 +168,19 @@ impl Client {
         names: &[Identifier],
         profile: Option<&str>,
     ) -> Result<OrderSeen, CaFault> {
-        let directory = self.directory().await?;
-        if let Some(profile) = profile {
+        let mut directory = self.directory().await?;
+        if let Some(profile) = profile
+            && offers(&directory, profile).is_err()
+        {
+            // It may be newer than our copy of the directory.
+            *self.directory.lock().await = None;
+            directory = self.directory().await?;
             offers(&directory, profile)?;
         }
-        let payload = NewOrder {
-            identifiers: names.iter().map(new_identifier).collect(),
-            profile,
-        };
+        let payload = payload::new_order(names, profile);
         let url = directory.new_order.as_str();
         let reply = self
-            .post(
-                RequestKind::NewOrder,
-                url,
-                signer.identity(),
-                &json(&payload),
-            )
+            .post(RequestKind::NewOrder, url, signer.identity(), &payload)
             .await;
         let reply = self.forget_directory_if_gone(reply).await?;
         let order = self.location(&reply, "order")?;
@@ -254,7 +207,12 @@ impl Client {
     /// Tells the authority that the challenge at `url` is ready to be looked at (section 7.5.1).
     pub async fn respond(&self, signer: &Signer<'_>, url: &str) -> Result<ChallengeSeen, CaFault> {
         let reply = self
-            .post(RequestKind::Challenge, url, signer.identity(), "{}")
+            .post(
+                RequestKind::Challenge,
+                url,
+                signer.identity(),
+                payload::RESPONSE,
+            )
             .await?;
         let body = self.json_body(RequestKind::Challenge, &reply)?;
         resource::challenge(body, &self.origins)
@@ -268,9 +226,7 @@ impl Client {
         finalize: &str,
         csr: &[u8],
     ) -> Result<OrderSeen, CaFault> {
-        let payload = json(&Finalize {
-            csr: URL_SAFE_NO_PAD.encode(csr),
-        });
+        let payload = payload::finalize(csr);
         let reply = self
             .post(RequestKind::Finalize, finalize, signer.identity(), &payload)
             .await?;
@@ -323,20 +279,11 @@ impl Client {
         resource::directory(self.json_body(kind, &reply)?, &self.origins)
     }
 
-    async fn ask_account(
-        &self,
-        key: &AccountKey,
-        payload: &NewAccount,
-    ) -> Result<Account, CaFault> {
+    async fn ask_account(&self, key: &AccountKey, payload: &str) -> Result<Account, CaFault> {
         let directory = self.directory().await?;
         let url = directory.new_account.as_str();
         let reply = self
-            .post(
-                RequestKind::NewAccount,
-                url,
-                Identity::Key(key),
-                &json(payload),
-            )
+            .post(RequestKind::NewAccount, url, Identity::Key(key), payload)
             .await;
         let reply = self.forget_directory_if_gone(reply).await?;
         Ok(Account {
@@ -420,7 +367,7 @@ impl Client {
                 kind,
                 method: Method::POST,
                 url: self.origins.check(kind.as_str(), url)?,
-                body: Some(json(&body)),
+                body: Some(payload::json(&body)),
                 accept: if kind == RequestKind::Certificate {
                     PEM_CHAIN
                 } else {
@@ -572,26 +519,6 @@ fn offers(directory: &Directory, profile: &str) -> Result<(), CaFault> {
         ),
         retry_after: None,
     })
-}
-
-fn new_identifier(name: &Identifier) -> NewIdentifier {
-    NewIdentifier {
-        r#type: "dns",
-        value: name.to_string(),
-    }
-}
-
-/// A contact is a URL (section 7.1.2); people write mail addresses.
-fn contact_url(contact: &str) -> String {
-    if contact.contains(':') {
-        contact.to_owned()
-    } else {
-        format!("mailto:{contact}")
-    }
-}
-
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("structs of strings are JSON")
 }
 
 fn unsigned(error: KeyError) -> CaFault {

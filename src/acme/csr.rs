@@ -46,7 +46,7 @@ pub fn csr(key: &Secret, names: &[Identifier]) -> Result<Vec<u8>, CsrError> {
         })
         .collect::<Result<_, _>>()?;
     let request = params
-        .serialize_request(&key)
+        .serialize_request(&*key)
         .map_err(|error| CsrError::Encoding(error.to_string()))?;
     Ok(request.der().to_vec())
 }
@@ -87,8 +87,10 @@ pub enum CsrError {
     Encoding(String),
 }
 
-fn load(key: &Secret) -> Result<KeyPair, CsrError> {
-    KeyPair::try_from(&PrivatePkcs8KeyDer::from(key.expose())).map_err(|_| CsrError::NotAKey)
+fn load(key: &Secret) -> Result<Zeroizing<KeyPair>, CsrError> {
+    KeyPair::try_from(&PrivatePkcs8KeyDer::from(key.expose()))
+        .map(Zeroizing::new)
+        .map_err(|_| CsrError::NotAKey)
 }
 
 #[cfg(test)]

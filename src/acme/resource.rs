@@ -187,7 +187,7 @@ pub(super) fn authorization(
         url: url.to_owned(),
         status: authorization_status(&wire.status),
         identifier: identifier.base,
-        wildcard: wire.wildcard.unwrap_or(identifier.wildcard),
+        wildcard: wire.wildcard.unwrap_or(false) || identifier.wildcard,
         challenge,
         expires: instant(wire.expires.as_deref()),
         retry_after,

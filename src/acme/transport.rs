@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Url, redirect};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use tracing::trace;
 
+use super::problem::printable;
 use crate::clock::Clock;
 use crate::engine::order::CaFault;
 
@@ -299,15 +301,22 @@ fn tls_fault(host: &str, error: &rustls::Error) -> CaFault {
         CertificateError::UnknownIssuer => {
             "its issuer is not known to this machine; for a private authority give its root as `trust:`".to_owned()
         }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            format!("{certificate}; renew it at the authority, or set this machine's clock")
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            format!("{certificate}; set this machine's clock")
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            format!("{certificate}; check the host in the `directory` URL")
-        }
+        CertificateError::ExpiredContext { not_after, .. } => format!(
+            "it expired {}; the authority must renew it, or this machine's clock is wrong",
+            day(not_after)
+        ),
+        CertificateError::NotValidYetContext { not_before, .. } => format!(
+            "it is valid only from {}; set this machine's clock",
+            day(not_before)
+        ),
+        CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        } => format!(
+            "it is for {}, not for {}; check the host in the `directory` URL",
+            names_shown(presented),
+            expected.to_str()
+        ),
         // webpki's word for a self-signed CA certificate that a server shows as its own.
         other if other.to_string().contains("CaUsedAsEndEntity") => {
             "the server shows a CA certificate as its own; give the server a certificate issued by that CA, and the CA's as `trust:`".to_owned()
@@ -315,6 +324,26 @@ fn tls_fault(host: &str, error: &rustls::Error) -> CaFault {
         other => format!("{other}; if the authority is private, check its `trust:`"),
     };
     CaFault::Untrusted(format!("the certificate of {host} is not trusted: {why}"))
+}
+
+fn day(time: &UnixTime) -> String {
+    i64::try_from(time.as_secs())
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .map_or_else(|| "at an unknown time".to_owned(), |at| at.to_string())
+}
+
+/// webpki names what a certificate is for as `DnsName("example.com")`.
+fn names_shown(presented: &[String]) -> String {
+    let bare = |name: &String| match name.split_once("(\"") {
+        Some((_, rest)) => rest.trim_end_matches("\")").to_owned(),
+        None => name.clone(),
+    };
+    let names: Vec<_> = presented.iter().map(bare).collect();
+    match names.as_slice() {
+        [] => "no name at all".to_owned(),
+        names => printable(&names.join(", "), 200),
+    }
 }
 
 /// The first error of type `E` among the causes; `io::Error` hides what it wraps from `source`.
@@ -354,4 +383,56 @@ fn last(error: &dyn StdError) -> String {
         next = error.source();
     }
     innermost
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls_pki_types::ServerName;
+
+    use super::*;
+
+    fn said(error: CertificateError) -> String {
+        let fault = tls_fault("ca.example:443", &rustls::Error::InvalidCertificate(error));
+        assert!(matches!(fault, CaFault::Untrusted(_)));
+        let text = fault.to_string();
+        let start = "the certificate of ca.example:443 is not trusted: ";
+        text.strip_prefix(start).unwrap().to_owned()
+    }
+
+    #[test]
+    fn each_fault_of_a_certificate_has_its_own_words() {
+        let second = |number| UnixTime::since_unix_epoch(Duration::from_secs(number));
+        assert_eq!(
+            said(CertificateError::UnknownIssuer),
+            "its issuer is not known to this machine; for a private authority give its root as `trust:`"
+        );
+        assert_eq!(
+            said(CertificateError::ExpiredContext {
+                time: second(20),
+                not_after: second(10),
+            }),
+            "it expired 1970-01-01T00:00:10Z; the authority must renew it, or this machine's clock is wrong"
+        );
+        assert_eq!(
+            said(CertificateError::NotValidYetContext {
+                time: second(10),
+                not_before: second(20),
+            }),
+            "it is valid only from 1970-01-01T00:00:20Z; set this machine's clock"
+        );
+        assert_eq!(
+            said(CertificateError::NotValidForNameContext {
+                expected: ServerName::try_from("ca.example").unwrap(),
+                presented: vec![
+                    "DnsName(\"other.example\")".into(),
+                    "DnsName(\"x.example\")".into()
+                ],
+            }),
+            "it is for other.example, x.example, not for ca.example; check the host in the `directory` URL"
+        );
+        assert_eq!(
+            said(CertificateError::BadSignature),
+            "BadSignature; if the authority is private, check its `trust:`"
+        );
+    }
 }

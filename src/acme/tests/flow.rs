@@ -9,7 +9,9 @@ use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{RData, Record};
 use tokio::net::UdpSocket;
 
-use super::{AccountKey, ChainError, Client, Leaf, RequestKind, Settings, Signer, chain, csr};
+use crate::acme::{
+    AccountKey, ChainError, Client, Leaf, RequestKind, Settings, Signer, chain, csr,
+};
 use crate::clock::Clock;
 use crate::engine::key::KeyType;
 use crate::engine::names::{Identifier, challenge_value};

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use super::{Client, Settings};
+use crate::acme::{Client, Settings};
 use crate::clock::Clock;
 
 /// What was asked.
