@@ -222,10 +222,17 @@ fn waiting(
     wanted: &[String],
     now: Timestamp,
 ) -> Verdict {
-    let lacking: Vec<&Seen> = latest
-        .values()
-        .filter(|seen| state(seen, wanted, now) != State::Has)
-        .collect();
+    let of = |states: &[State]| -> Vec<&Seen> {
+        let matching = latest.values();
+        matching
+            .filter(|seen| states.contains(&state(seen, wanted, now)))
+            .collect()
+    };
+    // One that was given up would hold up each look at the others.
+    let mut lacking = of(&[State::Stale, State::Silent]);
+    if lacking.is_empty() {
+        lacking = of(&[State::GivenUp]);
+    }
     let due = |seen: &&Seen| {
         let look = next_look(seen.asked, seen.at);
         // The end of the grace changes the verdict, so it is a time to look as well.
@@ -492,6 +499,18 @@ mod tests {
             Verdict::Waiting { .. }
         ));
         assert!(matches!(judge(only, at(10)), Verdict::Likely { .. }));
+    }
+
+    #[test]
+    fn a_dead_address_does_not_hold_up_the_looks_at_a_stale_one() {
+        let seen = vec![
+            observation("ns1", "192.0.2.1", dead()),
+            observation("ns2", "192.0.2.2", values(&[])),
+        ];
+        let Verdict::Waiting { ask_again, .. } = judge(seen, at(60)) else {
+            panic!("not waiting");
+        };
+        assert_eq!(ask_again, ["192.0.2.2".parse::<IpAddr>().unwrap()]);
     }
 
     #[test]
