@@ -294,3 +294,31 @@ async fn says_who_has_the_port() {
     assert!(matches!(error, NameserverError::Listen { .. }));
     assert!(error.to_string().contains(&bench.address().to_string()));
 }
+
+#[tokio::test]
+async fn listens_on_both_families_at_one_port() {
+    let free = std::net::TcpListener::bind("[::]:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let mut both = settings();
+    both.listen = vec![
+        SocketAddr::new("0.0.0.0".parse().unwrap(), port),
+        SocketAddr::new("::".parse().unwrap(), port),
+    ];
+    let store = Arc::new(FaultyStore::new());
+    let fence = store.fence().await;
+    let server = Nameserver::start(both, store, fence, Clock::system())
+        .await
+        .unwrap();
+    for (from, to) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1")] {
+        let socket = UdpSocket::bind(from).await.unwrap();
+        let to = SocketAddr::new(to.parse().unwrap(), port);
+        socket
+            .send_to(&query(1, "acme.example.net", RecordType::SOA), to)
+            .await
+            .unwrap();
+        let mut buffer = [0; 512];
+        assert!(socket.recv(&mut buffer).await.unwrap() > 12);
+    }
+    assert_eq!(server.addresses().len(), 2);
+}
