@@ -1,0 +1,7 @@
+//! The one integration test binary: tests that need the real program or real servers.
+//!
+//! `tests/run` gets the servers and runs everything; after `tests/get-servers`, `cargo test --test all NAME` runs some.
+
+mod rfc2136;
+mod servers;
+mod support;
