@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use countersign_providers::clock::Clock;
-use countersign_providers::record::{Change, Verb, Zone};
+use countersign_providers::contract::{Fixture, battery};
+use countersign_providers::record::{Change, DnsName, RrSet, Verb, Zone};
 use countersign_providers::{Context, ErrorKind, Provider};
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -122,6 +124,63 @@ fn texts(reply: &Message) -> Vec<String> {
         .collect()
 }
 
+#[async_trait]
+impl Fixture for Bench {
+    fn zone(&self) -> Zone {
+        zone()
+    }
+
+    fn name(&self, label: &str) -> DnsName {
+        zone().name.prepend(label).unwrap()
+    }
+
+    fn forbidden(&self) -> Option<DnsName> {
+        None
+    }
+
+    fn context(&self) -> Context {
+        self.context.clone()
+    }
+
+    async fn served(&self, name: &DnsName) -> RrSet {
+        let reply = ask_by_tcp(self.address(), name.as_str()).await;
+        RrSet {
+            name: name.clone(),
+            ttl: reply.answers.first().map(|record| record.ttl),
+            values: texts(&reply),
+        }
+    }
+
+    async fn add_foreign(&self, name: &DnsName, value: &str, ttl: u32) {
+        let change = Change {
+            verb: Verb::Ensure,
+            name: name.clone(),
+            value: value.to_owned(),
+            ttl,
+        };
+        let provider = self.server.provider();
+        provider
+            .apply(&zone(), &[change], &self.context)
+            .await
+            .unwrap();
+    }
+}
+
+async fn ask_by_tcp(server: SocketAddr, host: &str) -> Message {
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    stream
+        .write_all(&framed(&query(1, host, RecordType::TXT)))
+        .await
+        .unwrap();
+    read_framed(&mut stream).await
+}
+
+#[tokio::test]
+async fn passes_the_battery_of_every_plug_in() {
+    let bench = Bench::new().await;
+    battery(bench.server.provider().as_ref(), &bench).await;
+}
+
 const HOST: &str = "_acme-challenge.www.acme.example.net";
 
 #[tokio::test]
@@ -178,6 +237,16 @@ async fn a_value_that_was_stored_although_the_commit_failed_can_be_withdrawn() {
     let Bench { store, server, .. } = bench;
     drop(server);
     assert!(Bench::over(store).await.texts(HOST).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_value_that_was_stored_although_the_commit_failed_is_served_once_ensured_again() {
+    let bench = Bench::new().await;
+    bench.store.fail(Fault::AfterWriting);
+    bench.apply(Verb::Ensure, HOST, "late").await.unwrap_err();
+    bench.store.fail(Fault::None);
+    bench.apply(Verb::Ensure, HOST, "late").await.unwrap();
+    assert_eq!(bench.texts(HOST).await, ["late"]);
 }
 
 #[tokio::test]
