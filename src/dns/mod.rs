@@ -22,6 +22,7 @@ use std::time::Duration;
 use countersign_providers::clock::Clock;
 use countersign_providers::record::DnsName;
 use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
 
 use crate::engine::propagation::Observation;
 use exchange::Exchange;
@@ -110,7 +111,7 @@ pub enum Look {
 }
 
 /// Where the TXT record of a name must stand, and who is authoritative for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walk {
     /// The name that was asked for.
     pub asked: DnsName,
@@ -126,7 +127,7 @@ pub struct Walk {
 }
 
 /// One authoritative server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// Its name, from the NS RRset.
     pub host: String,

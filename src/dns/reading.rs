@@ -231,3 +231,139 @@ pub(super) fn place(host: &str, address: IpAddr) -> String {
         format!("{host} ({address})")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::{MessageType, OpCode, Query};
+    use hickory_proto::rr::rdata::{A, CNAME, NS, SOA, TXT};
+
+    use super::*;
+    use crate::dns::exchange::decode;
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).unwrap()
+    }
+
+    fn question() -> Message {
+        let mut question = Message::new(7, MessageType::Query, OpCode::Query);
+        question.add_query(Query::query(name("www.example.test."), RecordType::TXT));
+        question
+    }
+
+    fn cut() -> Cut {
+        Cut {
+            zone: name("test."),
+            servers: Vec::new(),
+        }
+    }
+
+    fn reply(answers: &[(&str, RData)], authorities: &[(&str, RData)]) -> Message {
+        let mut reply = Message::new(7, MessageType::Response, OpCode::Query);
+        reply.metadata.authoritative = true;
+        reply.add_queries(question().queries);
+        let record =
+            |(owner, data): &(&str, RData)| Record::from_rdata(name(owner), 60, data.clone());
+        reply.add_answers(answers.iter().map(record));
+        reply.add_authorities(authorities.iter().map(record));
+        reply
+    }
+
+    fn ns(host: &str) -> RData {
+        RData::NS(NS(name(host)))
+    }
+
+    fn judged(message: Message) -> Result<Step, Useless> {
+        judge(&cut(), &name("www.example.test."), RecordType::TXT, message)
+    }
+
+    #[test]
+    fn refers_only_downward_and_towards_the_name() {
+        for (owner, leads) in [
+            ("example.test.", true),
+            ("www.example.test.", true),
+            ("test.", false),
+            (".", false),
+            ("other.test.", false),
+            ("example.org.", false),
+        ] {
+            let mut message = reply(&[], &[(owner, ns("ns1.example.test."))]);
+            message.metadata.authoritative = false;
+            let referred = matches!(judged(message), Ok(Step::Referral(_)));
+            assert_eq!(referred, leads, "{owner}");
+        }
+    }
+
+    #[test]
+    fn believes_glue_only_below_the_cut_that_gives_it() {
+        let hosts = ["ns1.example.test.", "ns1.example.org."];
+        let mut message = reply(&[], &hosts.map(|host| ("example.test.", ns(host))));
+        message.metadata.authoritative = false;
+        for host in hosts {
+            let address = RData::A(A("192.0.2.1".parse().unwrap()));
+            message.add_additional(Record::from_rdata(name(host), 60, address));
+        }
+        let Ok(Step::Referral(next)) = judged(message) else {
+            panic!("no referral");
+        };
+        let glue: Vec<usize> = next
+            .servers
+            .iter()
+            .map(|server| server.addresses.len())
+            .collect();
+        assert_eq!(glue, [1, 0]);
+    }
+
+    #[test]
+    fn an_answer_about_another_name_is_of_no_use() {
+        let text = RData::TXT(TXT::new(vec!["x".to_owned()]));
+        let message = reply(&[("mail.example.test.", text)], &[]);
+        assert!(matches!(judged(message), Err(Useless::Lame(_))));
+    }
+
+    /// A small, repeatable source of mutations (xorshift, Marsaglia 2003).
+    fn roll(dice: &mut u64, sides: usize) -> usize {
+        *dice ^= *dice << 13;
+        *dice ^= *dice >> 7;
+        *dice ^= *dice << 17;
+        usize::try_from(*dice >> 11).unwrap() % sides
+    }
+
+    #[test]
+    fn mutated_replies_do_not_panic() {
+        let (apex, www) = ("example.test.", "www.example.test.");
+        let soa = SOA::new(name(apex), name(apex), 1, 1, 1, 1, 1);
+        let mut seeds = [
+            reply(
+                &[(www, RData::TXT(TXT::new(vec!["value".to_owned()])))],
+                &[],
+            ),
+            reply(&[(www, RData::CNAME(CNAME(name("a.example.test."))))], &[]),
+            reply(&[], &[(apex, RData::SOA(soa))]),
+            reply(
+                &[],
+                &[
+                    (apex, ns("ns1.example.test.")),
+                    (apex, ns("ns2.example.test.")),
+                ],
+            ),
+        ];
+        seeds.iter_mut().for_each(|seed| {
+            seed.set_edns(hickory_proto::op::Edns::new());
+        });
+        let seeds: Vec<Vec<u8>> = seeds.iter().map(|seed| seed.to_vec().unwrap()).collect();
+        let (mut dice, mut read) = (0x5eed_cafe, 0);
+        for _ in 0..100_000 {
+            let mut bytes = seeds[roll(&mut dice, seeds.len())].clone();
+            for _ in 0..=roll(&mut dice, 4) {
+                let at = roll(&mut dice, bytes.len());
+                bytes[at] = u8::try_from(roll(&mut dice, 256)).unwrap();
+            }
+            if let Some(message) = decode(&question(), &bytes) {
+                read += 1;
+                let _ = serial_in(&message);
+                let _ = judged(message);
+            }
+        }
+        assert!(read > 10_000, "{read}");
+    }
+}

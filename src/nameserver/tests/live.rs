@@ -1,5 +1,6 @@
 //! The server on loopback sockets, and its zone through the provider contract.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use tokio::net::{TcpStream, UdpSocket};
 
 use super::store::{Fault, FaultyStore};
 use super::{name, settings};
-use crate::nameserver::{Nameserver, NameserverError};
+use crate::nameserver::{Nameserver, NameserverError, Settings};
 use crate::store::Store;
 
 struct Bench {
@@ -390,4 +391,45 @@ async fn listens_on_both_families_at_one_port() {
         assert!(socket.recv(&mut buffer).await.unwrap() > 12);
     }
     assert_eq!(server.addresses().len(), 2);
+}
+
+#[tokio::test]
+async fn settings_that_contradict_themselves_are_refused() {
+    let listen = |at: &str| vec![at.parse().unwrap()];
+    let host = |host: &str, at: &[&str]| {
+        let addresses = at.iter().map(|at| at.parse().unwrap()).collect();
+        BTreeMap::from([(name(host), addresses)])
+    };
+    let good = "ns1.acme.example.net";
+    for (listen, hosts, wanted) in [
+        (
+            vec![],
+            host(good, &["192.0.2.1"]),
+            "no address to listen on",
+        ),
+        (
+            listen("0.0.0.0:0"),
+            BTreeMap::new(),
+            "does not know its own address",
+        ),
+        (listen("127.0.0.1:0"), host(good, &[]), "has no address"),
+        (
+            listen("127.0.0.1:0"),
+            host("ns1.example.org", &["192.0.2.1"]),
+            "is not in its zone",
+        ),
+    ] {
+        let bad = Settings {
+            zone: name("acme.example.net"),
+            listen,
+            hosts,
+        };
+        let store = Arc::new(FaultyStore::new());
+        let fence = store.fence().await;
+        let error = Nameserver::start(bad, store, fence, Clock::system())
+            .await
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains(wanted), "{error}");
+    }
 }
