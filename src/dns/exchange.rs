@@ -188,7 +188,7 @@ fn encode(question: &Message) -> io::Result<Vec<u8>> {
 }
 
 /// The reply in `bytes`, if it is one to `question`.
-fn decode(question: &Message, bytes: &[u8]) -> Option<Message> {
+pub(super) fn decode(question: &Message, bytes: &[u8]) -> Option<Message> {
     // The parser makes room for as many questions as the header claims.
     let claimed = u16::from_be_bytes([*bytes.get(4)?, *bytes.get(5)?]);
     if claimed > 1 {

@@ -2,12 +2,13 @@
 //! each of them says.
 //!
 //! `walk` descends from the roots with questions that ask for no recursion, so that no cache is read and none is
-//! filled; `probe` asks one server one question; `exchange` carries a question there and back; `resolver` is the
+//! filled, and `reading` says what a reply on the way meant; `probe` asks one server one question; `exchange` carries a question there and back; `resolver` is the
 //! second-best way, for networks where the authorities cannot be reached. What the answers mean is judged by
 //! [`crate::engine::propagation`], not here.
 
 mod exchange;
 mod probe;
+mod reading;
 mod resolver;
 #[cfg(test)]
 mod testing;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use countersign_providers::clock::Clock;
 use countersign_providers::record::DnsName;
 use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
 
 use crate::engine::propagation::Observation;
 use exchange::Exchange;
@@ -109,7 +111,7 @@ pub enum Look {
 }
 
 /// Where the TXT record of a name must stand, and who is authoritative for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walk {
     /// The name that was asked for.
     pub asked: DnsName,
@@ -125,7 +127,7 @@ pub struct Walk {
 }
 
 /// One authoritative server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// Its name, from the NS RRset.
     pub host: String,
@@ -183,10 +185,16 @@ impl Dns {
     /// Asks every address of `walk`'s servers, or only those of them in `only` unless that is empty, all at once.
     pub async fn observe(&self, walk: &Walk, only: &[IpAddr]) -> Vec<Observation> {
         let wanted = |address: &IpAddr| only.is_empty() || only.contains(address);
-        let places = walk.servers.iter().flat_map(|server| {
-            let addresses = server.addresses.iter().filter(|address| wanted(address));
-            addresses.map(|&address| (server.host.as_str(), address))
-        });
+        // Two names of one address are one server.
+        let mut places: Vec<(&str, IpAddr)> = Vec::new();
+        for server in &walk.servers {
+            for &address in server.addresses.iter().filter(|address| wanted(address)) {
+                if places.iter().all(|(_, known)| *known != address) {
+                    places.push((server.host.as_str(), address));
+                }
+            }
+        }
+        let places = places.into_iter();
         match &self.eyes {
             Eyes::Roots { exchange, .. } => {
                 join_all(places.map(|(host, address)| {

@@ -7,7 +7,8 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 
 use super::exchange::{Exchange, Silence};
-use super::walk::{serial_in, wire};
+use super::reading::serial_in;
+use super::walk::wire;
 use crate::engine::propagation::{Observation, Outcome};
 
 /// Asks the server at `address`, known as `host`, for the TXT RRset at `owner`. Follows nothing; an answer counts

@@ -15,11 +15,14 @@ use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::FuturesUnordered;
 use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::{LowerName, Name, RData, Record, RecordType};
+use hickory_proto::rr::{LowerName, Name, RecordType};
 use tracing::trace;
 
 use super::exchange::{Exchange, Silence};
-use super::probe::code;
+use super::reading::{
+    Cut, MAX_SERVERS, NameServer, Step, Useless, add, addresses_in, apex_in, interleave, judge,
+    merge, name_servers, place, plain,
+};
 use super::{DnsError, DnsErrorKind, ROOTS, Server, Walk};
 
 /// CNAMEs followed; Unbound, which the best-known authority uses, follows 11.
@@ -30,9 +33,6 @@ const MAX_REFERRALS: usize = 16;
 const MAX_DEPTH: usize = 4;
 /// Questions for one walk: a hostile zone must not make us a flood.
 const MAX_QUESTIONS: usize = 200;
-/// Servers of one zone, and addresses of one server, that are looked at.
-const MAX_SERVERS: usize = 32;
-const MAX_ADDRESSES: usize = 8;
 /// How long one server may hold up a walk before the next is asked as well.
 const STAGGER: Duration = Duration::from_millis(300);
 /// Servers named in an error.
@@ -47,39 +47,10 @@ pub(super) struct Walker<'a> {
     cuts: Mutex<BTreeMap<LowerName, Cut>>,
 }
 
-/// A zone and the servers it is delegated to.
-#[derive(Clone)]
-struct Cut {
-    zone: Name,
-    servers: Vec<NameServer>,
-}
-
-#[derive(Clone)]
-struct NameServer {
-    host: Name,
-    addresses: Vec<IpAddr>,
-}
-
-/// What a server of a cut said to a question.
-enum Step {
-    /// It is authoritative: records, or that there are none.
-    Answer(Message),
-    /// It is authoritative and has a CNAME there.
-    Alias(Name),
-    /// Others know.
-    Referral(Cut),
-}
-
 /// Where a look-up ended.
 enum Found {
     Answer(Box<Message>, Cut),
     Alias(Name),
-}
-
-/// Why one server was of no use.
-enum Useless {
-    Silent(String),
-    Lame(String),
 }
 
 impl<'a> Walker<'a> {
@@ -420,7 +391,8 @@ impl<'a> Walker<'a> {
             (true, false) => DnsError::new(
                 DnsErrorKind::Lame,
                 format!("no root server knows the way to {name} ({list})"),
-            ),
+            )
+            .hint("look at `roots` and `port` under `dns`; if those are right, this network sends DNS questions elsewhere, so set `dns: {look: resolvers, resolvers: [ADDRESS]}`"),
             (false, true) => DnsError::new(
                 DnsErrorKind::Unreachable,
                 format!("no name server of {zone} answers for {name} ({list})"),
@@ -432,175 +404,6 @@ impl<'a> Walker<'a> {
             .hint("set the zone up at these servers, or correct the NS records at the parent"),
         }
     }
-}
-
-/// What a server of `cut` meant by `message`.
-fn judge(cut: &Cut, name: &Name, kind: RecordType, message: Message) -> Result<Step, Useless> {
-    let metadata = &message.metadata;
-    let negative = metadata.response_code == ResponseCode::NXDomain;
-    if !negative && metadata.response_code != ResponseCode::NoError {
-        return Err(Useless::Lame(code(metadata.response_code)));
-    }
-    if metadata.authoritative {
-        let mut here = message.answers.iter().filter(|record| record.name == *name);
-        if here.clone().any(|record| record.record_type() == kind) {
-            return Ok(Step::Answer(message));
-        }
-        if let Some(target) = here.find_map(alias) {
-            return Ok(Step::Alias(target));
-        }
-    }
-    if !message.answers.is_empty() {
-        return Err(Useless::Lame(match metadata.authoritative {
-            true => "it answers another question".to_owned(),
-            false => "its answer is not authoritative".to_owned(),
-        }));
-    }
-    let has_soa = |record: &Record| record.record_type() == RecordType::SOA;
-    if !negative
-        && !message.authorities.iter().any(has_soa)
-        && let Some(next) = referral(cut, name, &message)
-    {
-        return Ok(Step::Referral(next));
-    }
-    if metadata.authoritative {
-        return Ok(Step::Answer(message));
-    }
-    Err(Useless::Lame("its answer is not authoritative".to_owned()))
-}
-
-fn alias(record: &Record) -> Option<Name> {
-    match &record.data {
-        RData::CNAME(target) => Some(target.0.clone()),
-        _ => None,
-    }
-}
-
-/// The delegation in `message`, if it leads from `cut` downward and towards `name`.
-fn referral(cut: &Cut, name: &Name, message: &Message) -> Option<Cut> {
-    let zone = message
-        .authorities
-        .iter()
-        .find(|record| record.record_type() == RecordType::NS)
-        .map(|record| record.name.clone())?;
-    let downward = cut.zone.zone_of(&zone) && zone != cut.zone && zone.zone_of(name);
-    downward.then(|| Cut {
-        servers: name_servers(&message.authorities, message, &zone, &cut.zone),
-        zone,
-    })
-}
-
-/// The NS RRset of `zone` in `records`, with those addresses in `message` that a server of `bailiwick` may give.
-fn name_servers(
-    records: &[Record],
-    message: &Message,
-    zone: &Name,
-    bailiwick: &Name,
-) -> Vec<NameServer> {
-    let mut servers: Vec<NameServer> = Vec::new();
-    for record in records.iter().filter(|record| record.name == *zone) {
-        let RData::NS(host) = &record.data else {
-            continue;
-        };
-        let glue = if bailiwick.zone_of(&host.0) {
-            addresses_in(&message.additionals, &host.0)
-        } else {
-            Vec::new()
-        };
-        let server = NameServer {
-            host: host.0.to_lowercase(),
-            addresses: glue,
-        };
-        merge(&mut servers, vec![server]);
-    }
-    servers.truncate(MAX_SERVERS);
-    servers
-}
-
-fn addresses_in(records: &[Record], host: &Name) -> Vec<IpAddr> {
-    let mut addresses = Vec::new();
-    for record in records.iter().filter(|record| record.name == *host) {
-        let address: IpAddr = match &record.data {
-            RData::A(a) => a.0.into(),
-            RData::AAAA(aaaa) => aaaa.0.into(),
-            _ => continue,
-        };
-        add(&mut addresses, vec![address]);
-    }
-    addresses
-}
-
-fn merge(servers: &mut Vec<NameServer>, more: Vec<NameServer>) {
-    for server in more {
-        match servers
-            .iter_mut()
-            .find(|known| known.host == server.host && !server.host.is_root())
-        {
-            Some(known) => add(&mut known.addresses, server.addresses),
-            None => servers.push(server),
-        }
-    }
-}
-
-fn add(addresses: &mut Vec<IpAddr>, more: Vec<IpAddr>) {
-    for address in more {
-        let usable = !address.is_unspecified() && !address.is_multicast();
-        if usable && !addresses.contains(&address) && addresses.len() < MAX_ADDRESSES {
-            addresses.push(address);
-        }
-    }
-}
-
-/// Every address with its server's name, the families in turn, so that a machine without one of them loses no time.
-fn interleave(servers: &[NameServer]) -> Vec<(String, IpAddr)> {
-    let all = servers.iter().flat_map(|server| {
-        let host = if server.host.is_root() {
-            String::new()
-        } else {
-            plain(&server.host)
-        };
-        server
-            .addresses
-            .iter()
-            .map(move |&address| (host.clone(), address))
-    });
-    let (v4, v6): (Vec<_>, Vec<_>) = all.partition(|(_, address)| address.is_ipv4());
-    let mut mixed = Vec::with_capacity(v4.len() + v6.len());
-    let (mut v4, mut v6) = (v4.into_iter(), v6.into_iter());
-    loop {
-        let before = mixed.len();
-        mixed.extend(v4.next());
-        mixed.extend(v6.next());
-        if mixed.len() == before {
-            return mixed;
-        }
-    }
-}
-
-/// The owner of an SOA record that is the apex over `owner`, not above `cut`.
-fn apex_in<'r>(
-    records: impl IntoIterator<Item = &'r Record>,
-    owner: &Name,
-    cut: &Cut,
-) -> Option<Name> {
-    let fits = |record: &&Record| {
-        record.record_type() == RecordType::SOA
-            && record.name.zone_of(owner)
-            && cut.zone.zone_of(&record.name)
-    };
-    records
-        .into_iter()
-        .find(fits)
-        .map(|record| record.name.clone())
-}
-
-/// The serial in an SOA record of `message`.
-pub(super) fn serial_in(message: &Message) -> Option<u32> {
-    let mut records = message.answers.iter().chain(&message.authorities);
-    records.find_map(|record| match &record.data {
-        RData::SOA(soa) => Some(soa.serial),
-        _ => None,
-    })
 }
 
 /// `name` for the wire.
@@ -618,21 +421,4 @@ fn unusable_zone(owner: &DnsName, zone: &Name) -> DnsError {
         plain(zone)
     );
     DnsError::new(DnsErrorKind::Lame, message)
-}
-
-/// A name as people write it.
-fn plain(name: &Name) -> String {
-    let text = name.to_ascii();
-    match text.strip_suffix('.') {
-        Some(front) if !front.is_empty() => front.to_owned(),
-        _ => text,
-    }
-}
-
-fn place(host: &str, address: IpAddr) -> String {
-    if host.is_empty() {
-        address.to_string()
-    } else {
-        format!("{host} ({address})")
-    }
 }

@@ -120,7 +120,18 @@ fn check(settings: &Settings) -> Result<(), NameserverError> {
         let message = format!("the built-in nameserver for {zone} is told no address to listen on");
         return Err(NameserverError::Settings(message));
     }
-    for host in settings.hosts.keys() {
+    let only_wildcards = settings.listen.iter().all(|at| at.ip().is_unspecified());
+    if settings.hosts.is_empty() && only_wildcards {
+        let message = format!(
+            "the built-in nameserver for {zone} does not know its own address; set `hosts: {{ns1.{zone}: [ADDRESS]}}`"
+        );
+        return Err(NameserverError::Settings(message));
+    }
+    for (host, addresses) in &settings.hosts {
+        if addresses.is_empty() {
+            let message = format!("the host {host} of the built-in nameserver has no address");
+            return Err(NameserverError::Settings(message));
+        }
         if !host.is_at_or_below(zone) {
             let message = format!(
                 "the host {host} of the built-in nameserver is not in its zone {zone}; name it `ns1.{zone}`"

@@ -67,17 +67,26 @@ impl BuiltIn {
         &self.published
     }
 
+    /// What the store holds. After a doubt it is read again, and published: the commit may have been made.
     async fn current(
         &self,
         contents: &Option<Contents>,
         now: Timestamp,
     ) -> Result<Contents, ProviderError> {
-        match contents {
-            Some(contents) => Ok(contents.clone()),
-            None => read(&self.settings.zone, self.store.as_ref(), now)
-                .await
-                .map_err(|error| unavailable(&self.settings.zone, &error)),
+        if let Some(contents) = contents {
+            return Ok(contents.clone());
         }
+        let zone = &self.settings.zone;
+        let contents = read(zone, self.store.as_ref(), now)
+            .await
+            .map_err(|error| unavailable(zone, &error))?;
+        self.published.publish(self.snapshot(&contents)?);
+        Ok(contents)
+    }
+
+    fn snapshot(&self, contents: &Contents) -> Result<Snapshot, ProviderError> {
+        Snapshot::new(&self.settings, contents.serial, &contents.names)
+            .map_err(|error| fatal(&self.settings.zone, &error))
     }
 
     async fn save(
@@ -141,7 +150,8 @@ impl Provider for BuiltIn {
         }
     }
 
-    async fn zones(&self, name: &DnsName, _: &Context) -> Result<Vec<Zone>, ProviderError> {
+    async fn zones(&self, name: &DnsName, context: &Context) -> Result<Vec<Zone>, ProviderError> {
+        self.is_in_time(context)?;
         let zone = &self.settings.zone;
         Ok(name
             .is_at_or_below(zone)
@@ -159,6 +169,7 @@ impl Provider for BuiltIn {
         names: &[DnsName],
         context: &Context,
     ) -> Result<Vec<RrSet>, ProviderError> {
+        self.is_in_time(context)?;
         self.is_mine(zone)?;
         let mut guard = self.contents.lock().await;
         let contents = self.current(&guard, context.clock.now()).await?;
@@ -181,6 +192,7 @@ impl Provider for BuiltIn {
         changes: &[Change],
         context: &Context,
     ) -> Result<(), ProviderError> {
+        self.is_in_time(context)?;
         self.is_mine(zone)?;
         for change in changes {
             self.check(change)?;
@@ -200,8 +212,7 @@ impl Provider for BuiltIn {
         let mut changed: Vec<&DnsName> = changes.iter().map(|change| &change.name).collect();
         changed.sort_unstable();
         changed.dedup();
-        let snapshot = Snapshot::new(&self.settings, after.serial, &after.names)
-            .map_err(|error| fatal(&self.settings.zone, &error))?;
+        let snapshot = self.snapshot(&after)?;
         *guard = None;
         let saved = self.save(&before, &after, &changed).await;
         trace!(zone = %self.settings.zone, serial = after.serial, changes = changes.len(), ok = saved.is_ok(), "the built-in nameserver changed its zone");
@@ -213,6 +224,17 @@ impl Provider for BuiltIn {
 }
 
 impl BuiltIn {
+    fn is_in_time(&self, context: &Context) -> Result<(), ProviderError> {
+        if context.clock.now() < context.deadline {
+            return Ok(());
+        }
+        let message = format!(
+            "the deadline was over before the built-in nameserver looked at {}",
+            self.settings.zone
+        );
+        Err(error(ErrorKind::Transient, message))
+    }
+
     fn is_mine(&self, zone: &Zone) -> Result<(), ProviderError> {
         if zone.name == self.settings.zone {
             return Ok(());

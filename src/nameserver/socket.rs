@@ -6,10 +6,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use countersign_providers::clock::Clock;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -31,6 +33,8 @@ const LIFE: Duration = Duration::from_secs(120);
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// No query is larger than what UDP carries here; the rest of a larger datagram is cut off.
 const MAX_QUERY: usize = 4096;
+/// Connections that the system holds until they are accepted.
+const BACKLOG: i32 = 128;
 /// How often a free port is looked for that both UDP and TCP can have.
 const PORT_TRIES: usize = 20;
 
@@ -47,10 +51,10 @@ impl Listener {
     pub(super) async fn bind(address: SocketAddr) -> io::Result<Self> {
         let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
         loop {
-            let tcp = TcpListener::bind(address).await?;
+            let tcp = open_tcp(address)?;
             let taken = tcp.local_addr()?;
             tries -= 1;
-            match UdpSocket::bind(taken).await {
+            match open_udp(taken) {
                 Ok(udp) => {
                     let address = taken;
                     return Ok(Self { udp, tcp, address });
@@ -79,6 +83,35 @@ impl Listener {
     }
 }
 
+fn open_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = open(address, SocketType::DGRAM)?;
+    rustix::net::bind(&socket, &address)?;
+    UdpSocket::from_std(socket.into())
+}
+
+fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = open(address, SocketType::STREAM)?;
+    // Connections of the process before this one must not keep the port.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// A socket for one family alone, so that `0.0.0.0` and `[::]` can both be listened on.
+fn open(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, kind, flags, None)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    Ok(socket)
+}
+
 async fn serve_udp(socket: UdpSocket, zone: Arc<Published>, clock: Clock) {
     let mut buffer = vec![0; MAX_QUERY];
     loop {
@@ -95,7 +128,9 @@ async fn serve_udp(socket: UdpSocket, zone: Arc<Published>, clock: Clock) {
             continue;
         }
         let query = &buffer[..length];
-        if let Some(reply) = answer(&zone.current(), query, Transport::Udp)
+        let reply = answer(&zone.current(), query, Transport::Udp);
+        trace!(%peer, octets = length, reply = reply.as_ref().map(Vec::len), "a query by UDP");
+        if let Some(reply) = reply
             && let Err(error) = socket.send_to(&reply, peer).await
         {
             trace!(%peer, %error, "cannot reply by UDP");

@@ -1,10 +1,13 @@
 //! The server on loopback sockets, and its zone through the provider contract.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use countersign_providers::clock::Clock;
-use countersign_providers::record::{Change, Verb, Zone};
+use countersign_providers::contract::{Fixture, battery};
+use countersign_providers::record::{Change, DnsName, RrSet, Verb, Zone};
 use countersign_providers::{Context, ErrorKind, Provider};
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -14,7 +17,7 @@ use tokio::net::{TcpStream, UdpSocket};
 
 use super::store::{Fault, FaultyStore};
 use super::{name, settings};
-use crate::nameserver::{Nameserver, NameserverError};
+use crate::nameserver::{Nameserver, NameserverError, Settings};
 use crate::store::Store;
 
 struct Bench {
@@ -122,6 +125,63 @@ fn texts(reply: &Message) -> Vec<String> {
         .collect()
 }
 
+#[async_trait]
+impl Fixture for Bench {
+    fn zone(&self) -> Zone {
+        zone()
+    }
+
+    fn name(&self, label: &str) -> DnsName {
+        zone().name.prepend(label).unwrap()
+    }
+
+    fn forbidden(&self) -> Option<DnsName> {
+        None
+    }
+
+    fn context(&self) -> Context {
+        self.context.clone()
+    }
+
+    async fn served(&self, name: &DnsName) -> RrSet {
+        let reply = ask_by_tcp(self.address(), name.as_str()).await;
+        RrSet {
+            name: name.clone(),
+            ttl: reply.answers.first().map(|record| record.ttl),
+            values: texts(&reply),
+        }
+    }
+
+    async fn add_foreign(&self, name: &DnsName, value: &str, ttl: u32) {
+        let change = Change {
+            verb: Verb::Ensure,
+            name: name.clone(),
+            value: value.to_owned(),
+            ttl,
+        };
+        let provider = self.server.provider();
+        provider
+            .apply(&zone(), &[change], &self.context)
+            .await
+            .unwrap();
+    }
+}
+
+async fn ask_by_tcp(server: SocketAddr, host: &str) -> Message {
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    stream
+        .write_all(&framed(&query(1, host, RecordType::TXT)))
+        .await
+        .unwrap();
+    read_framed(&mut stream).await
+}
+
+#[tokio::test]
+async fn passes_the_battery_of_every_plug_in() {
+    let bench = Bench::new().await;
+    battery(bench.server.provider().as_ref(), &bench).await;
+}
+
 const HOST: &str = "_acme-challenge.www.acme.example.net";
 
 #[tokio::test]
@@ -178,6 +238,16 @@ async fn a_value_that_was_stored_although_the_commit_failed_can_be_withdrawn() {
     let Bench { store, server, .. } = bench;
     drop(server);
     assert!(Bench::over(store).await.texts(HOST).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_value_that_was_stored_although_the_commit_failed_is_served_once_ensured_again() {
+    let bench = Bench::new().await;
+    bench.store.fail(Fault::AfterWriting);
+    bench.apply(Verb::Ensure, HOST, "late").await.unwrap_err();
+    bench.store.fail(Fault::None);
+    bench.apply(Verb::Ensure, HOST, "late").await.unwrap();
+    assert_eq!(bench.texts(HOST).await, ["late"]);
 }
 
 #[tokio::test]
@@ -293,4 +363,73 @@ async fn says_who_has_the_port() {
         .unwrap();
     assert!(matches!(error, NameserverError::Listen { .. }));
     assert!(error.to_string().contains(&bench.address().to_string()));
+}
+
+#[tokio::test]
+async fn listens_on_both_families_at_one_port() {
+    let free = std::net::TcpListener::bind("[::]:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let mut both = settings();
+    both.listen = vec![
+        SocketAddr::new("0.0.0.0".parse().unwrap(), port),
+        SocketAddr::new("::".parse().unwrap(), port),
+    ];
+    let store = Arc::new(FaultyStore::new());
+    let fence = store.fence().await;
+    let server = Nameserver::start(both, store, fence, Clock::system())
+        .await
+        .unwrap();
+    for (from, to) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1")] {
+        let socket = UdpSocket::bind(from).await.unwrap();
+        let to = SocketAddr::new(to.parse().unwrap(), port);
+        socket
+            .send_to(&query(1, "acme.example.net", RecordType::SOA), to)
+            .await
+            .unwrap();
+        let mut buffer = [0; 512];
+        assert!(socket.recv(&mut buffer).await.unwrap() > 12);
+    }
+    assert_eq!(server.addresses().len(), 2);
+}
+
+#[tokio::test]
+async fn settings_that_contradict_themselves_are_refused() {
+    let listen = |at: &str| vec![at.parse().unwrap()];
+    let host = |host: &str, at: &[&str]| {
+        let addresses = at.iter().map(|at| at.parse().unwrap()).collect();
+        BTreeMap::from([(name(host), addresses)])
+    };
+    let good = "ns1.acme.example.net";
+    for (listen, hosts, wanted) in [
+        (
+            vec![],
+            host(good, &["192.0.2.1"]),
+            "no address to listen on",
+        ),
+        (
+            listen("0.0.0.0:0"),
+            BTreeMap::new(),
+            "does not know its own address",
+        ),
+        (listen("127.0.0.1:0"), host(good, &[]), "has no address"),
+        (
+            listen("127.0.0.1:0"),
+            host("ns1.example.org", &["192.0.2.1"]),
+            "is not in its zone",
+        ),
+    ] {
+        let bad = Settings {
+            zone: name("acme.example.net"),
+            listen,
+            hosts,
+        };
+        let store = Arc::new(FaultyStore::new());
+        let fence = store.fence().await;
+        let error = Nameserver::start(bad, store, fence, Clock::system())
+            .await
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains(wanted), "{error}");
+    }
 }
