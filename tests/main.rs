@@ -2,7 +2,11 @@
 //!
 //! `tests/run` gets the servers and runs everything; after `tests/get-servers`, `cargo test --test all NAME` runs some.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on ends so")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on ends so"
+)]
 
 mod architecture;
 mod config;
