@@ -2,6 +2,8 @@
 //!
 //! `tests/run` gets the servers and runs everything; after `tests/get-servers`, `cargo test --test all NAME` runs some.
 
+mod architecture;
+mod config;
 mod rfc2136;
 mod servers;
 mod support;

@@ -8,7 +8,7 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use countersign_providers::clock::Clock;
+use crate::clock::Clock;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
@@ -159,7 +159,7 @@ async fn drain(from: Option<impl AsyncRead + Unpin>, mut tail: Option<&mut Tail>
     let Some(mut from) = from else {
         return;
     };
-    let mut buffer = [0; 4096];
+    let mut buffer = vec![0; 4096];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         if let Some(tail) = &mut tail {
             tail.push(&buffer[..read]);

@@ -11,11 +11,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, fchmod, fchown, fstat, fsync, mkdirat,
+    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, fchmod, fchown, fstat, fsync, mkdirat,
     openat, readlinkat, renameat, renameat_with, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use zeroize::Zeroizing;
+
+use crate::secret::Secret;
 
 use super::access::Access;
 use super::files::{FileKind, Settings};
@@ -54,6 +56,12 @@ struct Survey {
     number: Option<u64>,
     current: Found,
     links: Vec<(FileKind, Found)>,
+}
+
+/// A file as it is.
+struct ReadBack {
+    stat: Stat,
+    bytes: Zeroizing<Vec<u8>>,
 }
 
 impl<'a> Place<'a> {
@@ -317,8 +325,9 @@ impl<'a> Place<'a> {
                 self.step()?;
                 self.remove(new)
             }
-            // File systems without such renames, e.g. over a network. An empty directory may be replaced, no other.
+            // File systems without such renames, e.g. over a network: there a damaged one is gone for an instant.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                self.remove(name)?;
                 renameat(&self.directory, new, &self.directory, name).map_err(failed)
             }
             Err(error) => Err(failed(error)),
@@ -348,7 +357,7 @@ impl<'a> Place<'a> {
         };
         for kind in FileKind::ALL {
             let file = kind.default_name();
-            let Some((stat, bytes)) = self.read(&inside, kind)? else {
+            let Some(ReadBack { stat, bytes }) = self.read(&inside, kind)? else {
                 return Ok(Some(format!("{name}/{file} is missing or cannot be read")));
             };
             if bytes.as_slice() != contents.file(kind) {
@@ -375,7 +384,7 @@ impl<'a> Place<'a> {
         let text = |kind: FileKind| -> Result<Result<Zeroizing<Vec<u8>>, String>, DeliverError> {
             Ok(self
                 .read(&inside, kind)?
-                .map(|(_, bytes)| bytes)
+                .map(|read| read.bytes)
                 .ok_or_else(|| {
                     format!(
                         "{name}/{} is missing or cannot be read",
@@ -390,7 +399,7 @@ impl<'a> Place<'a> {
         let generation = Generation {
             number,
             fullchain_pem: String::from_utf8_lossy(&fullchain).into_owned(),
-            key_pem: countersign_providers::secret::Secret::new(ending_in_newline(&key)),
+            key_pem: Secret::new(ending_in_newline(&key)),
         };
         Ok(Contents::of(&generation).map_err(|error| error.to_string()))
     }
@@ -405,11 +414,7 @@ impl<'a> Place<'a> {
     }
 
     /// A plain file, if there is one.
-    fn read(
-        &self,
-        inside: &OwnedFd,
-        kind: FileKind,
-    ) -> Result<Option<(rustix::fs::Stat, Zeroizing<Vec<u8>>)>, DeliverError> {
+    fn read(&self, inside: &OwnedFd, kind: FileKind) -> Result<Option<ReadBack>, DeliverError> {
         let name = kind.default_name();
         let failed = |error: io::Error| failed(&self.path(name), "reading it", error);
         // Without waiting, should it be a pipe.
@@ -429,7 +434,7 @@ impl<'a> Place<'a> {
             .take(MAX_FILE)
             .read_to_end(&mut bytes)
             .map_err(failed)?;
-        Ok(Some((stat, bytes)))
+        Ok(Some(ReadBack { stat, bytes }))
     }
 
     /// Removes the file, link or flat directory `name`, if there is one.

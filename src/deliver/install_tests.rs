@@ -5,12 +5,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use countersign_providers::secret::Secret;
+use crate::secret::Secret;
 
 use super::files::{FileKind, Files, Settings};
 use super::install::Place;
 use super::*;
 use crate::store::testing::{Part, fill, part, say};
+
+/// Puts something into a directory.
+type Make<'a> = &'a dyn Fn(&Path);
 
 const FAR: u64 = 1_900_000_000_000;
 
@@ -212,7 +215,7 @@ async fn an_unknown_user_or_group_is_named() {
 
 #[tokio::test]
 async fn what_is_not_ours_is_refused_untouched() {
-    let foreign: [(&str, &dyn Fn(&Path)); 4] = [
+    let foreign: [(&str, Make<'_>); 4] = [
         ("privkey.pem", &|path| {
             std::fs::write(path, "theirs").unwrap()
         }),
@@ -299,7 +302,7 @@ async fn inspection_tells_what_is_wrong_and_installing_again_repairs_it() {
     let missing = Files::new(settings(&directory.path().join("missing")));
     assert_eq!(missing.inspect().await.unwrap(), Shown::Nothing);
     assert_eq!(files.inspect().await.unwrap(), Shown::Nothing);
-    let damages: [(&str, &dyn Fn(&Path)); 6] = [
+    let damages: [(&str, Make<'_>); 6] = [
         (".gen-7 is missing", &|at| {
             std::fs::remove_dir_all(at.join(".gen-7")).unwrap()
         }),
@@ -362,7 +365,7 @@ async fn what_is_no_certificate_with_a_key_is_refused() {
 /// From nothing, from an older generation, from a damaged one, and over files of somebody else.
 #[test]
 fn a_crash_before_any_step_leaves_the_old_or_the_new() {
-    let starts: [(Option<u64>, &dyn Fn(&Path)); 4] = [
+    let starts: [(Option<u64>, Make<'_>); 4] = [
         (None, &|_| ()),
         (Some(7), &|at| install_now(at, 7).unwrap()),
         (Some(8), &|at| {

@@ -12,8 +12,8 @@ mod pem;
 #[cfg(test)]
 mod install_tests;
 
+use crate::secret::Secret;
 use async_trait::async_trait;
-use countersign_providers::secret::Secret;
 
 /// A place where a certificate is used.
 #[async_trait]

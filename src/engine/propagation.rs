@@ -1,28 +1,16 @@
 //! Observations of authoritative servers → a verdict with reasons.
 //!
-//! Pure, and almost without state: what was seen since the values were written is enough, and a restart may begin
-//! with nothing. A stale server blocks for as long as it is stale; one that gives no usable answer blocks only for a
-//! while, since it may be out of reach from here alone.
+//! A name is proven when every address that can be asked has the value. One that answers without it blocks for as
+//! long as it does; one that cannot be reached, or is not authoritative, blocks for [`GRACE`], and then the verdict is
+//! only likely. One to which this machine has no route does not block, but makes the verdict likely too, unless its
+//! server answers at another address, as every IPv6 address is on a machine without IPv6; so does the word of a resolver.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use countersign_providers::clock::later;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-
-/// How long an address without a usable answer blocks, counted from its first such answer in a row.
-pub const GRACE: Duration = Duration::from_secs(10);
-/// The pauses between one look at an address and the next, in milliseconds; the last one repeats. Most hosts are
-/// done within a second, so the first looks are close together.
-const PAUSES: [u64; 8] = [50, 100, 200, 500, 1000, 2000, 3000, 5000];
-/// How much of what a stranger's server said is shown: values, and characters of each.
-const SHOWN_VALUES: usize = 3;
-const SHOWN_CHARACTERS: usize = 60;
-/// How many addresses a reason names.
-const SHOWN_ADDRESSES: usize = 3;
 
 /// What one authoritative address said when asked for the TXT RRset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,280 +41,264 @@ pub enum Outcome {
     NoRoute(String),
 }
 
-/// What is known of one address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
-    /// What it said last.
-    pub observation: Observation,
-    /// When it said so.
-    pub at: Timestamp,
-    /// How often it was asked.
-    pub asked: u32,
-    /// Since when it has given no usable answer; `None` while it gives one.
-    pub unusable_since: Option<Timestamp>,
+/// How long an address that gives no usable answer blocks, from its first such answer in a row.
+pub const GRACE: Duration = Duration::from_secs(10);
+/// Between rounds of questions; the last one repeats.
+const PAUSES: [Duration; 8] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(3),
+    Duration::from_secs(5),
+];
+/// So many of a server's values are quoted in a sentence, and so many characters of each.
+const QUOTED: usize = 2;
+const QUOTED_CHARACTERS: usize = 60;
+
+/// What is known of every authoritative address of one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    value: String,
+    servers: Vec<Server>,
+    rounds: u32,
+    since: Option<Timestamp>,
+    latest: Option<Timestamp>,
+    ensured: Option<Timestamp>,
 }
 
-/// The latest word of every address.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct History {
-    /// By address.
-    pub latest: BTreeMap<IpAddr, Seen>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Server {
+    host: String,
+    address: IpAddr,
+    latest: Option<Observation>,
+    /// Since when it has given no usable answer.
+    unusable: Option<Timestamp>,
 }
 
-impl History {
-    /// Takes in a round of observations made until `now`.
-    pub fn record(&mut self, now: Timestamp, observations: Vec<Observation>) {
-        for observation in observations {
-            let before = self.latest.get(&observation.address);
-            let usable = matches!(observation.outcome, Outcome::Values(_));
-            let seen = Seen {
-                at: now,
-                asked: before.map_or(0, |seen| seen.asked).saturating_add(1),
-                unusable_since: (!usable)
-                    .then(|| before.and_then(|seen| seen.unusable_since).unwrap_or(now)),
-                observation,
-            };
-            self.latest.insert(seen.observation.address, seen);
-        }
-    }
-
-    /// What this says of `wanted`.
-    pub fn verdict(&self, wanted: &[String], now: Timestamp) -> Verdict {
-        verdict(wanted, &self.latest, now)
-    }
-}
-
-/// Whether the authority may be told to look.
+/// Whether the authority may be asked to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every usable address has every value.
+    /// Every address has the value.
     Ready,
-    /// As good as it gets from here; the reason says what could not be seen.
+    /// Every address that could be asked has it.
     Likely {
-        /// A sentence without a full stop.
+        /// Which could not.
         reason: String,
     },
     /// Not yet.
     Waiting {
-        /// A sentence without a full stop: which server, at which address, says what.
+        /// Who is behind, and what it says.
         reason: String,
-        /// The addresses to ask next; those with every value are left alone.
-        ask_again: Vec<IpAddr>,
-        /// When to ask them.
-        next: Timestamp,
     },
 }
 
-/// Judges the latest word of every address. Without any it waits.
-pub fn verdict(wanted: &[String], latest: &BTreeMap<IpAddr, Seen>, now: Timestamp) -> Verdict {
-    let judged: Vec<(&Seen, State)> = latest
-        .values()
-        .map(|seen| (seen, state(seen, wanted, now)))
-        .collect();
-    let of = |wanted: State| -> Vec<&Seen> {
-        let matching = judged.iter().filter(|(_, state)| *state == wanted);
-        matching.map(|(seen, _)| *seen).collect()
-    };
-    let has = of(State::Has);
-    // An address of the wrong family is no gap while its server answers at another.
-    let answers_elsewhere = |seen: &Seen| {
-        is_no_route(seen)
-            && has
-                .iter()
-                .any(|other| other.observation.host == seen.observation.host)
-    };
-    let stale = of(State::Stale);
-    let mut silent = of(State::Silent);
-    silent.retain(|seen| !answers_elsewhere(seen));
-    let mut given_up = of(State::GivenUp);
-    given_up.retain(|seen| !answers_elsewhere(seen));
-
-    if !stale.is_empty() {
-        return waiting(
-            sentences(&stale, |seen| stale_text(seen, wanted)),
-            latest,
-            wanted,
-            now,
-        );
-    }
-    if !silent.is_empty() || has.is_empty() {
-        let blockers = if silent.is_empty() {
-            &given_up
-        } else {
-            &silent
+impl Watch {
+    /// A watch over `servers` (host name and address) for `value`.
+    pub fn new(value: String, servers: Vec<(String, IpAddr)>) -> Self {
+        let server = |(host, address)| Server {
+            host,
+            address,
+            latest: None,
+            unusable: None,
         };
-        return waiting(sentences(blockers, silent_text), latest, wanted, now);
-    }
-    if !given_up.is_empty() {
-        let reason = format!(
-            "{}; every other server has the value",
-            sentences(&given_up, silent_text)
-        );
-        return Verdict::Likely { reason };
-    }
-    let resolvers: Vec<&Seen> = has
-        .into_iter()
-        .filter(|seen| seen.observation.by_resolver)
-        .collect();
-    if !resolvers.is_empty() {
-        let reason = format!(
-            "only resolvers were asked, not the authoritative servers: {}",
-            sentences(&resolvers, |seen| format!("{} has the value", server(seen)))
-        );
-        return Verdict::Likely { reason };
-    }
-    Verdict::Ready
-}
-
-/// When an address that was asked `asked` times, last at `at`, is asked again.
-pub fn next_look(asked: u32, at: Timestamp) -> Timestamp {
-    let Some(before) = asked.checked_sub(1) else {
-        return at;
-    };
-    let index = usize::try_from(before)
-        .unwrap_or(usize::MAX)
-        .min(PAUSES.len() - 1);
-    later(at, Duration::from_millis(PAUSES[index]))
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Has every value.
-    Has,
-    /// Answers without one.
-    Stale,
-    /// Gives no usable answer and still blocks.
-    Silent,
-    /// Has given none for so long that it blocks no more.
-    GivenUp,
-}
-
-fn state(seen: &Seen, wanted: &[String], now: Timestamp) -> State {
-    match (&seen.observation.outcome, seen.unusable_since) {
-        (Outcome::Values(values), _) if wanted.iter().all(|value| values.contains(value)) => {
-            State::Has
+        Self {
+            value,
+            servers: servers.into_iter().map(server).collect(),
+            rounds: 0,
+            since: None,
+            latest: None,
+            ensured: None,
         }
-        (Outcome::Values(_), _) => State::Stale,
-        (_, Some(since)) if now >= later(since, GRACE) => State::GivenUp,
-        (_, _) => State::Silent,
     }
-}
 
-fn is_no_route(seen: &Seen) -> bool {
-    matches!(seen.observation.outcome, Outcome::NoRoute(_))
-}
-
-fn waiting(
-    reason: String,
-    latest: &BTreeMap<IpAddr, Seen>,
-    wanted: &[String],
-    now: Timestamp,
-) -> Verdict {
-    let of = |states: &[State]| -> Vec<&Seen> {
-        let matching = latest.values();
-        matching
-            .filter(|seen| states.contains(&state(seen, wanted, now)))
-            .collect()
-    };
-    // One that was given up would hold up each look at the others.
-    let mut lacking = of(&[State::Stale, State::Silent]);
-    if lacking.is_empty() {
-        lacking = of(&[State::GivenUp]);
-    }
-    let due = |seen: &&Seen| {
-        let look = next_look(seen.asked, seen.at);
-        // The end of the grace changes the verdict, so it is a time to look as well.
-        match seen.unusable_since.map(|since| later(since, GRACE)) {
-            Some(end) if end > now => look.min(end),
-            _ => look,
+    /// Whom to ask next, and from when on: everybody who has not shown the value yet. Those that were given up would
+    /// hold up each round, so they are asked only when nobody else is left.
+    pub fn next(&self) -> (Vec<(String, IpAddr)>, Option<Timestamp>) {
+        let behind = |given_up: bool| -> Vec<(String, IpAddr)> {
+            let behind = self.servers.iter().filter(|server| {
+                !self.agrees(server)
+                    && self.latest.is_some_and(|at| is_over(server, at)) == given_up
+            });
+            behind
+                .map(|server| (server.host.clone(), server.address))
+                .collect()
+        };
+        let mut ask = behind(false);
+        if ask.is_empty() {
+            ask = behind(true);
         }
-    };
-    let next = lacking.iter().map(due).min().unwrap_or(now).max(now);
-    let ask_again = lacking
-        .iter()
-        .filter(|seen| due(seen) <= next)
-        .map(|seen| seen.observation.address)
-        .collect();
-    Verdict::Waiting {
-        reason,
-        ask_again,
-        next,
+        (ask, self.latest.map(|at| self.next_round(at)))
     }
-}
 
-fn sentences(seen: &[&Seen], one: impl Fn(&Seen) -> String) -> String {
-    if seen.is_empty() {
-        return "no authoritative server was asked yet".to_owned();
+    /// After the pause that is due, but at once when a server's grace is over: that changes the verdict.
+    fn next_round(&self, latest: Timestamp) -> Timestamp {
+        let round = (self.rounds.saturating_sub(1) as usize).min(PAUSES.len() - 1);
+        let ends = self.servers.iter().filter_map(|server| server.unusable);
+        let ends = ends.map(|since| later(since, GRACE));
+        let first = ends.filter(|end| *end > latest).min();
+        let due = later(latest, PAUSES[round]);
+        first.map_or(due, |end| end.min(due))
     }
-    let shown = seen.iter().take(SHOWN_ADDRESSES).map(|seen| one(seen));
-    let mut text = shown.collect::<Vec<_>>().join("; ");
-    if seen.len() > SHOWN_ADDRESSES {
-        let _ = write!(text, "; and {} more", seen.len() - SHOWN_ADDRESSES);
-    }
-    text
-}
 
-fn stale_text(seen: &Seen, wanted: &[String]) -> String {
-    let Outcome::Values(values) = &seen.observation.outcome else {
-        return silent_text(seen);
-    };
-    let ours = if wanted.iter().any(|value| values.contains(value)) {
-        "with only some of our values"
-    } else {
-        "without our value"
-    };
-    let says = if values.is_empty() {
-        "it has no TXT record".to_owned()
-    } else {
-        format!("it says {}", quoted(values))
-    };
-    match seen.observation.serial {
-        Some(serial) => format!(
-            "{} still serves serial {serial} {ours}; {says}",
-            server(seen)
-        ),
-        None => format!("{} still answers {ours}; {says}", server(seen)),
+    /// How many rounds were recorded.
+    pub fn rounds(&self) -> u32 {
+        self.rounds
     }
-}
 
-fn silent_text(seen: &Seen) -> String {
-    let server = server(seen);
-    match &seen.observation.outcome {
-        Outcome::Values(_) => format!("{server} answers"),
-        Outcome::Lame(what) => {
-            format!(
-                "{server} is not authoritative for the zone: {}",
-                plain(what)
-            )
+    /// Records one round of answers.
+    pub fn record(&mut self, now: Timestamp, observations: Vec<Observation>) {
+        self.since.get_or_insert(now);
+        for observation in observations {
+            if let Some(server) = self
+                .servers
+                .iter_mut()
+                .find(|server| server.address == observation.address)
+            {
+                server.unusable = match observation.outcome {
+                    Outcome::Values(_) => None,
+                    _ => server.unusable.or(Some(now)),
+                };
+                server.latest = Some(observation);
+            }
         }
-        Outcome::Unreachable(what) => format!("{server} cannot be reached: {}", plain(what)),
-        Outcome::NoRoute(what) => format!("{server} cannot be reached from here: {}", plain(what)),
+        self.latest = Some(now);
+        self.rounds = self.rounds.saturating_add(1);
+    }
+
+    /// The verdict at `now`.
+    pub fn verdict(&self, now: Timestamp) -> Verdict {
+        if let Some(stale) = self.servers.iter().find(|server| self.is_stale(server)) {
+            return Verdict::Waiting {
+                reason: self.sentence(stale),
+            };
+        }
+        if !self.servers.iter().any(|server| self.agrees(server)) {
+            let first = self.servers.first().map(|server| self.sentence(server));
+            return Verdict::Waiting {
+                reason: first.unwrap_or("no nameserver is known".to_owned()),
+            };
+        }
+        let silent: Vec<&Server> = self
+            .servers
+            .iter()
+            .filter(|server| !self.agrees(server) && !self.answers_elsewhere(server))
+            .collect();
+        let blocks = |server: &&&Server| !is_beyond(server) && !is_over(server, now);
+        if let Some(server) = silent.iter().find(blocks) {
+            return Verdict::Waiting {
+                reason: self.sentence(server),
+            };
+        }
+        match silent.first() {
+            Some(server) => Verdict::Likely {
+                reason: self.sentence(server),
+            },
+            None if self.servers.iter().any(is_resolver) => Verdict::Likely {
+                reason: "only resolvers were asked".to_owned(),
+            },
+            None => Verdict::Ready,
+        }
+    }
+
+    /// Whether servers have answered without the value for so long that it should be asked for again.
+    pub fn should_ensure_again(&mut self, now: Timestamp, after: Duration) -> bool {
+        let since = self.ensured.or(self.since);
+        let due = since.is_some_and(|since| now >= later(since, after))
+            && self.servers.iter().any(|server| self.is_stale(server));
+        if due {
+            self.ensured = Some(now);
+        }
+        due
+    }
+
+    fn agrees(&self, server: &Server) -> bool {
+        matches!(&server.latest, Some(Observation { outcome: Outcome::Values(values), .. })
+            if values.contains(&self.value))
+    }
+
+    /// Whether a server that cannot be asked at this address has the value at another.
+    fn answers_elsewhere(&self, server: &Server) -> bool {
+        let same = |other: &&Server| other.host == server.host && self.agrees(other);
+        is_beyond(server) && self.servers.iter().any(|other| same(&other))
+    }
+
+    fn is_stale(&self, server: &Server) -> bool {
+        matches!(&server.latest, Some(Observation { outcome: Outcome::Values(values), .. })
+            if !values.contains(&self.value))
+    }
+
+    fn sentence(&self, server: &Server) -> String {
+        let who = format!("{} ({})", server.host, server.address);
+        match &server.latest {
+            None => format!("{who} was not asked yet"),
+            Some(observation) => match &observation.outcome {
+                Outcome::Unreachable(why) | Outcome::NoRoute(why) => {
+                    format!("{who} cannot be reached: {why}")
+                }
+                Outcome::Lame(why) => format!("{who} does not answer for the zone: {why}"),
+                Outcome::Values(values) => {
+                    let serial = observation
+                        .serial
+                        .map_or(String::new(), |serial| format!(" (serial {serial})"));
+                    format!(
+                        "{who}{serial} does not have the value yet; it has {}",
+                        quoted(values)
+                    )
+                }
+            },
+        }
     }
 }
 
-fn server(seen: &Seen) -> String {
-    let Observation { host, address, .. } = &seen.observation;
-    format!("{} ({address})", plain(host))
+/// Whether a server has been of no use for so long that it blocks no more.
+fn is_over(server: &Server, now: Timestamp) -> bool {
+    server
+        .unusable
+        .is_some_and(|since| now >= later(since, GRACE))
 }
 
-/// What a server said, safe for a terminal and no longer than a line.
+/// Whether this machine has no route to a server.
+fn is_beyond(server: &Server) -> bool {
+    matches!(
+        &server.latest,
+        Some(Observation {
+            outcome: Outcome::NoRoute(_),
+            ..
+        })
+    )
+}
+
+fn is_resolver(server: &Server) -> bool {
+    server
+        .latest
+        .as_ref()
+        .is_some_and(|observation| observation.by_resolver)
+}
+
 fn quoted(values: &[String]) -> String {
-    let shown = values.iter().take(SHOWN_VALUES);
-    let mut text = shown
-        .map(|value| format!("\"{}\"", plain(value)))
-        .collect::<Vec<_>>()
-        .join(", ");
-    if values.len() > SHOWN_VALUES {
-        let _ = write!(text, " and {} more", values.len() - SHOWN_VALUES);
+    if values.is_empty() {
+        return "no TXT record there".to_owned();
     }
-    text
+    let shown: Vec<String> = values
+        .iter()
+        .take(QUOTED)
+        .map(|value| quote(value))
+        .collect();
+    let more = values.len().saturating_sub(QUOTED);
+    match more {
+        0 => shown.join(" and "),
+        _ => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
-fn plain(text: &str) -> String {
-    let escaped = text.escape_default().to_string();
-    match escaped.char_indices().nth(SHOWN_CHARACTERS) {
-        Some((end, _)) => format!("{}…", &escaped[..end]),
-        None => escaped,
+/// A value as a stranger's server gave it, safe for a terminal and no longer than a line.
+fn quote(value: &str) -> String {
+    match value.char_indices().nth(QUOTED_CHARACTERS) {
+        Some((end, _)) => format!("{:?}…", &value[..end]),
+        None => format!("{value:?}"),
     }
 }
 
@@ -334,241 +306,183 @@ fn plain(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const START: Timestamp = Timestamp::UNIX_EPOCH;
+    const VALUE: &str = "wanted";
 
-    fn at(seconds: u64) -> Timestamp {
-        later(START, Duration::from_secs(seconds))
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
     }
 
-    fn observation(host: &str, address: &str, outcome: Outcome) -> Observation {
+    fn watch(servers: usize) -> Watch {
+        let server = |n| (format!("ns{n}.example.net"), address(n));
+        Watch::new(VALUE.to_owned(), (1..=servers).map(server).collect())
+    }
+
+    fn address(n: usize) -> IpAddr {
+        IpAddr::from([192, 0, 2, u8::try_from(n).unwrap()])
+    }
+
+    fn says(n: usize, outcome: Outcome) -> Observation {
+        let host = format!("ns{n}.example.net");
         Observation {
-            host: host.to_owned(),
-            address: address.parse().unwrap(),
+            host,
+            address: address(n),
             outcome,
             serial: None,
             by_resolver: false,
         }
     }
 
-    fn values(values: &[&str]) -> Outcome {
-        Outcome::Values(values.iter().map(|&value| value.to_owned()).collect())
+    fn values(list: &[&str]) -> Outcome {
+        Outcome::Values(list.iter().map(|&value| value.to_owned()).collect())
     }
 
-    fn dead() -> Outcome {
-        Outcome::Unreachable("no answer within 3 s".to_owned())
+    #[test]
+    fn is_ready_when_every_address_has_the_value() {
+        let mut watch = watch(2);
+        watch.record(
+            at(0),
+            vec![says(1, values(&[VALUE])), says(2, values(&["old", VALUE]))],
+        );
+        assert_eq!(watch.verdict(at(0)), Verdict::Ready);
     }
 
-    fn wanted() -> Vec<String> {
-        vec!["new".to_owned()]
+    #[test]
+    fn a_stale_server_blocks_for_ever_and_is_quoted() {
+        let mut watch = watch(2);
+        watch.record(
+            at(0),
+            vec![says(1, values(&[VALUE])), says(2, values(&["old"]))],
+        );
+        let reason = "ns2.example.net (192.0.2.2) does not have the value yet; it has \"old\"";
+        assert_eq!(
+            watch.verdict(at(86_400)),
+            Verdict::Waiting {
+                reason: reason.to_owned()
+            }
+        );
+        assert_eq!(watch.next().0, [("ns2.example.net".to_owned(), address(2))]);
     }
 
-    fn judge(observations: Vec<Observation>, now: Timestamp) -> Verdict {
-        let mut history = History::default();
-        history.record(START, observations);
-        history.verdict(&wanted(), now)
-    }
-
-    fn reason(verdict: Verdict) -> String {
-        match verdict {
-            Verdict::Waiting { reason, .. } | Verdict::Likely { reason } => reason,
-            Verdict::Ready => panic!("ready"),
+    #[test]
+    fn a_silent_server_blocks_for_its_grace_and_then_makes_it_only_likely() {
+        for outcome in [
+            Outcome::Unreachable("silence".into()),
+            Outcome::Lame("REFUSED".into()),
+        ] {
+            let mut watch = watch(2);
+            watch.record(at(0), vec![says(1, values(&[VALUE])), says(2, outcome)]);
+            assert!(matches!(watch.verdict(at(9)), Verdict::Waiting { .. }));
+            assert!(matches!(watch.verdict(at(10)), Verdict::Likely { .. }));
         }
     }
 
     #[test]
-    fn ready_when_every_address_has_every_value() {
-        let all = vec![
-            observation("ns1", "192.0.2.1", values(&["other", "new"])),
-            observation("ns2", "192.0.2.2", values(&["new"])),
-        ];
-        assert_eq!(judge(all, START), Verdict::Ready);
+    fn an_address_without_a_route_does_not_block() {
+        let mut watch = watch(2);
+        let beyond = says(2, Outcome::NoRoute("no IPv6 here".into()));
+        watch.record(at(0), vec![says(1, values(&[VALUE])), beyond]);
+        assert!(matches!(watch.verdict(at(0)), Verdict::Likely { .. }));
     }
 
     #[test]
-    fn a_stale_address_blocks_for_ever_and_is_named_with_what_it_says() {
-        let mut stale = observation("ns2.example.net", "192.0.2.2", values(&["old"]));
-        stale.serial = Some(2_026_112_103);
-        let good = observation("ns1.example.net", "192.0.2.1", values(&["new"]));
-        let verdict = judge(vec![good, stale], at(86_400));
-        let Verdict::Waiting { ask_again, .. } = &verdict else {
-            panic!("{verdict:?}");
-        };
-        assert_eq!(*ask_again, ["192.0.2.2".parse::<IpAddr>().unwrap()]);
-        assert_eq!(
-            reason(verdict),
-            "ns2.example.net (192.0.2.2) still serves serial 2026112103 without our value; it says \"old\""
-        );
+    fn nobody_reachable_is_never_likely() {
+        let mut watch = watch(1);
+        watch.record(at(0), vec![says(1, Outcome::Unreachable("silence".into()))]);
+        assert!(matches!(watch.verdict(at(100)), Verdict::Waiting { .. }));
     }
 
     #[test]
-    fn one_value_of_two_is_not_enough() {
-        let mut history = History::default();
-        history.record(
-            START,
-            vec![observation("ns1", "192.0.2.1", values(&["new"]))],
+    fn resolvers_are_never_more_than_likely() {
+        let mut watch = watch(1);
+        watch.record(
+            at(0),
+            vec![Observation {
+                by_resolver: true,
+                ..says(1, values(&[VALUE]))
+            }],
         );
-        let both = ["new".to_owned(), "second".to_owned()];
-        assert_eq!(
-            reason(history.verdict(&both, START)),
-            "ns1 (192.0.2.1) still answers with only some of our values; it says \"new\""
-        );
+        assert!(matches!(watch.verdict(at(0)), Verdict::Likely { .. }));
     }
 
     #[test]
-    fn a_dead_address_blocks_for_ten_seconds_and_then_the_verdict_is_likely() {
-        let seen = || {
-            vec![
-                observation("ns1", "192.0.2.1", values(&["new"])),
-                observation("ns2", "192.0.2.2", dead()),
-            ]
-        };
-        assert!(matches!(judge(seen(), at(9)), Verdict::Waiting { .. }));
-        assert_eq!(
-            reason(judge(seen(), at(10))),
-            "ns2 (192.0.2.2) cannot be reached: no answer within 3 s; every other server has the value"
-        );
-        assert!(matches!(judge(seen(), at(10)), Verdict::Likely { .. }));
-    }
-
-    #[test]
-    fn a_lame_address_blocks_like_a_dead_one() {
-        let seen = || {
-            vec![
-                observation("ns1", "192.0.2.1", values(&["new"])),
-                observation("ns2", "192.0.2.2", Outcome::Lame("REFUSED".to_owned())),
-            ]
-        };
-        assert!(matches!(judge(seen(), at(9)), Verdict::Waiting { .. }));
-        assert_eq!(
-            reason(judge(seen(), at(10))),
-            "ns2 (192.0.2.2) is not authoritative for the zone: REFUSED; every other server has the value"
-        );
-    }
-
-    #[test]
-    fn nothing_is_likely_when_nobody_answers_or_one_is_stale() {
-        let dead_only = vec![observation("ns1", "192.0.2.1", dead())];
-        assert!(matches!(judge(dead_only, at(60)), Verdict::Waiting { .. }));
-        let with_stale = vec![
-            observation("ns1", "192.0.2.1", dead()),
-            observation("ns2", "192.0.2.2", values(&[])),
-            observation("ns3", "192.0.2.3", values(&["new"])),
-        ];
-        assert_eq!(
-            reason(judge(with_stale, at(60))),
-            "ns2 (192.0.2.2) still answers without our value; it has no TXT record"
-        );
-        assert!(matches!(judge(vec![], at(60)), Verdict::Waiting { .. }));
-    }
-
-    #[test]
-    fn an_address_that_came_back_gets_its_grace_anew() {
-        let mut history = History::default();
-        let good = observation("ns1", "192.0.2.1", values(&["new"]));
-        let gone = || observation("ns2", "192.0.2.2", dead());
-        history.record(START, vec![good, gone()]);
-        history.record(
-            at(9),
-            vec![observation("ns2", "192.0.2.2", values(&["old"]))],
-        );
-        history.record(at(12), vec![gone()]);
-        assert!(matches!(
-            history.verdict(&wanted(), at(13)),
-            Verdict::Waiting { .. }
-        ));
-        assert!(matches!(
-            history.verdict(&wanted(), at(22)),
-            Verdict::Likely { .. }
-        ));
+    fn asks_for_the_value_again_only_while_a_server_lacks_it() {
+        let mut watch = watch(1);
+        watch.record(at(0), vec![says(1, values(&[]))]);
+        let after = Duration::from_secs(30);
+        assert!(!watch.should_ensure_again(at(29), after));
+        assert!(watch.should_ensure_again(at(30), after));
+        assert!(!watch.should_ensure_again(at(31), after));
     }
 
     #[test]
     fn an_address_without_a_route_is_no_gap_while_its_server_answers_at_another() {
-        let no_route = || Outcome::NoRoute("no IPv6 here".to_owned());
-        let both = vec![
-            observation("ns1", "192.0.2.1", values(&["new"])),
-            observation("ns1", "2001:db8::1", no_route()),
-        ];
-        assert_eq!(judge(both, START), Verdict::Ready);
-        let only = vec![
-            observation("ns1", "192.0.2.1", values(&["new"])),
-            observation("ns2", "2001:db8::2", no_route()),
-        ];
-        assert!(matches!(
-            judge(only.clone(), at(9)),
-            Verdict::Waiting { .. }
-        ));
-        assert!(matches!(judge(only, at(10)), Verdict::Likely { .. }));
-    }
-
-    #[test]
-    fn a_dead_address_does_not_hold_up_the_looks_at_a_stale_one() {
-        let seen = vec![
-            observation("ns1", "192.0.2.1", dead()),
-            observation("ns2", "192.0.2.2", values(&[])),
-        ];
-        let Verdict::Waiting { ask_again, .. } = judge(seen, at(60)) else {
-            panic!("not waiting");
+        let host = "ns1.example.net".to_owned();
+        let servers = vec![(host.clone(), address(1)), (host.clone(), address(2))];
+        let mut watch = Watch::new(VALUE.to_owned(), servers);
+        let beyond = Observation {
+            host,
+            ..says(2, Outcome::NoRoute("no IPv6 here".into()))
         };
-        assert_eq!(ask_again, ["192.0.2.2".parse::<IpAddr>().unwrap()]);
+        watch.record(at(0), vec![says(1, values(&[VALUE])), beyond]);
+        assert_eq!(watch.verdict(at(0)), Verdict::Ready);
     }
 
     #[test]
-    fn resolvers_alone_make_it_likely() {
-        let mut resolver = observation("resolver", "192.0.2.53", values(&["new"]));
-        resolver.by_resolver = true;
-        assert_eq!(
-            reason(judge(vec![resolver], START)),
-            "only resolvers were asked, not the authoritative servers: resolver (192.0.2.53) has the value"
-        );
+    fn a_server_that_goes_silent_later_gets_its_whole_grace() {
+        let mut watch = watch(2);
+        watch.record(at(0), vec![says(1, values(&[VALUE])), says(2, values(&[]))]);
+        let silence = || says(2, Outcome::Unreachable("silence".into()));
+        watch.record(at(20), vec![silence()]);
+        assert!(matches!(watch.verdict(at(29)), Verdict::Waiting { .. }));
+        watch.record(at(30), vec![silence()]);
+        assert!(matches!(watch.verdict(at(30)), Verdict::Likely { .. }));
     }
 
     #[test]
-    fn looks_come_close_together_first_and_then_every_five_seconds() {
-        let mut history = History::default();
-        let mut now = START;
+    fn rounds_are_close_together_first_and_then_every_five_seconds() {
+        let mut watch = watch(1);
+        let mut now = at(0);
         let mut pauses = Vec::new();
         for _ in 0..10 {
-            history.record(now, vec![observation("ns1", "192.0.2.1", values(&[]))]);
-            let Verdict::Waiting { next, .. } = history.verdict(&wanted(), now) else {
-                panic!("not waiting");
-            };
+            watch.record(now, vec![says(1, values(&[]))]);
+            let next = watch.next().1.unwrap();
             pauses.push(next.duration_since(now).as_millis());
             now = next;
         }
-        assert_eq!(
-            pauses,
-            [50, 100, 200, 500, 1000, 2000, 3000, 5000, 5000, 5000]
-        );
+        let wanted = [50, 100, 200, 500, 1000, 2000, 3000, 5000, 5000, 5000];
+        assert_eq!(pauses, wanted);
     }
 
     #[test]
-    fn the_end_of_the_grace_is_a_time_to_look() {
-        let mut history = History::default();
-        let good = observation("ns1", "192.0.2.1", values(&["new"]));
-        history.record(START, vec![good]);
-        for second in [0, 1, 2, 3, 4, 5, 6, 8] {
-            history.record(at(second), vec![observation("ns2", "192.0.2.2", dead())]);
+    fn the_end_of_a_grace_is_a_time_to_ask() {
+        let mut watch = watch(2);
+        for second in 0..9 {
+            let silence = says(2, Outcome::Unreachable("silence".into()));
+            watch.record(at(second), vec![says(1, values(&[VALUE])), silence]);
         }
-        let Verdict::Waiting { next, .. } = history.verdict(&wanted(), at(8)) else {
-            panic!("not waiting");
-        };
-        assert_eq!(next, at(10));
+        assert_eq!(watch.next().1, Some(at(10)));
+    }
+
+    #[test]
+    fn a_server_that_was_given_up_does_not_hold_up_the_others() {
+        let mut watch = watch(2);
+        for second in [0, 10] {
+            let silence = says(1, Outcome::Unreachable("silence".into()));
+            watch.record(at(second), vec![silence, says(2, values(&[]))]);
+        }
+        assert_eq!(watch.next().0, [("ns2.example.net".to_owned(), address(2))]);
     }
 
     #[test]
     fn what_a_stranger_says_is_escaped_and_cut() {
         let nasty = format!("\u{1b}[31m{}", "x".repeat(500));
-        let text = reason(judge(
-            vec![observation(
-                "ns1",
-                "192.0.2.1",
-                values(&[&nasty, "b", "c", "d"]),
-            )],
-            START,
-        ));
-        assert!(text.contains("\\u{1b}[31m") && !text.contains('\u{1b}'));
-        assert!(text.ends_with("…\", \"b\", \"c\" and 1 more"));
-        assert!(text.len() < 250);
+        let mut watch = watch(1);
+        watch.record(at(0), vec![says(1, values(&[&nasty, "b", "c"]))]);
+        let Verdict::Waiting { reason } = watch.verdict(at(0)) else {
+            panic!("not waiting");
+        };
+        assert!(!reason.contains('\u{1b}') && reason.contains("\\u{1b}[31m"));
+        assert!(reason.ends_with("…, \"b\" and 1 more"), "{reason}");
+        assert!(reason.len() < 200);
     }
 }

@@ -132,8 +132,8 @@ pub(super) struct Faults {
     pub(super) syncs: std::sync::atomic::AtomicU64,
     /// The write that has this number from now on finds the disk full; zero is off.
     pub(super) full_at_write: std::sync::atomic::AtomicU64,
-    /// The sync that has this number from now on finds the disk broken; zero is off.
-    pub(super) broken_at_sync: std::sync::atomic::AtomicU64,
+    /// The sync that has this number from now on finds the disk full, although all was written; zero is off.
+    pub(super) full_at_sync: std::sync::atomic::AtomicU64,
 }
 
 #[cfg(test)]
@@ -147,8 +147,8 @@ impl Faults {
 
     fn on_sync(&self) -> io::Result<()> {
         self.syncs.fetch_add(1, Ordering::SeqCst);
-        if counts_down_to_zero(&self.broken_at_sync) {
-            return Err(io::Error::other("injected"));
+        if counts_down_to_zero(&self.full_at_sync) {
+            return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
     }

@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use countersign_providers::clock::Clock;
-use countersign_providers::secret::SecretSource;
+use crate::clock::Clock;
+use crate::secret::SecretSource;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
@@ -147,7 +147,7 @@ impl StateDirectory {
         let make = || -> io::Result<()> {
             self.remove(UNFINISHED_SEAL_KEY)?;
             let file = self.create(UNFINISHED_SEAL_KEY)?;
-            file.write_all_at(&text, 0)?;
+            file.write_all_at(text.as_bytes(), 0)?;
             file.sync_all()?;
             // A hard link is refused where there is a file already: a key is never replaced.
             rustix::fs::linkat(

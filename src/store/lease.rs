@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign_providers::clock::later;
+use crate::clock::later;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

@@ -10,6 +10,7 @@ mod lease;
 mod memory;
 mod redb;
 mod seal;
+mod session;
 mod writer;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use self::redb::RedbStore;
 pub use directory::open_state;
 pub use memory::MemoryStore;
 pub use seal::{Sealed, Sealer};
+pub use session::{Keep, Saved, Session};
 
 /// Records under keys.
 #[async_trait]

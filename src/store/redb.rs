@@ -5,6 +5,8 @@
 //! is opened anew here, which brings the last durable state back.
 
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -37,6 +39,8 @@ const SEAL_KEY_ID: &str = "seal-key-id";
 const CACHE: usize = 32 * 1024 * 1024;
 /// Changes that may wait for the writer before those who bring more are made to wait.
 const QUEUE: usize = 1024;
+/// How much of the file is copied at once.
+const CHUNK: usize = 1024 * 1024;
 
 /// The store in a state directory.
 pub struct RedbStore {
@@ -343,15 +347,27 @@ impl Vault {
         Ok(())
     }
 
-    /// Makes what is in the file durable, whoever wrote it.
-    pub(super) fn sync(&self) -> Result<(), StoreError> {
-        self.directory
-            .open_store()
-            .and_then(|file| file.sync_data())
-            .map_err(|error| {
-                self.directory
-                    .failed("the store could not be synced", &error)
-            })
+    /// Makes what the file holds durable after a sync that failed. The system forgets which pages it could not write,
+    /// so that another sync alone would prove nothing: everything is written once more.
+    pub(super) fn write_again(&self) -> Result<(), StoreError> {
+        let write = || -> io::Result<()> {
+            let file = self.directory.open_store()?;
+            let mut buffer = vec![0; CHUNK];
+            let mut at = 0;
+            loop {
+                match file.read_at(&mut buffer, at)? {
+                    0 => return file.sync_data(),
+                    read => {
+                        file.write_all_at(&buffer[..read], at)?;
+                        at += read as u64;
+                    }
+                }
+            }
+        };
+        write().map_err(|error| {
+            self.directory
+                .failed("the store could not be synced", &error)
+        })
     }
 
     /// `failure` as callers see it.

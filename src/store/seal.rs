@@ -3,10 +3,10 @@
 //! ChaCha20-Poly1305 (RFC 8439) under one key for the whole store, a random nonce each time, and the store's and the
 //! record's identity as associated data: a sealed value opens only where it was put.
 
+use crate::clock::Clock;
+use crate::secret::{Secret, SecretSource};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use countersign_providers::clock::Clock;
-use countersign_providers::secret::{Secret, SecretSource};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::digest::{Context, SHA256};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -141,11 +141,13 @@ pub(super) struct SealKey {
 
 impl SealKey {
     /// Draws a new one, with the text that goes into its file.
-    pub(super) fn draw() -> Result<(Self, Zeroizing<Vec<u8>>), StoreError> {
+    pub(super) fn draw() -> Result<(Self, Zeroizing<String>), StoreError> {
         let mut bytes = Zeroizing::new([0; KEY_LEN]);
         fill(&mut *bytes)?;
-        let mut text = Zeroizing::new(STANDARD.encode(*bytes).into_bytes());
-        text.push(b'\n');
+        // Room for all of it from the start: a text that grows would leave a copy behind.
+        let mut text = Zeroizing::new(String::with_capacity(2 * KEY_LEN));
+        STANDARD.encode_string(bytes.as_slice(), &mut text);
+        text.push('\n');
         Ok((Self::of(bytes), text))
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
-use countersign_providers::clock::Clock;
+use crate::clock::Clock;
 
 use super::{RedbStore, Sealer, StoreError, open_state};
 

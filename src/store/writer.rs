@@ -163,7 +163,7 @@ fn try_once(vault: &Vault, group: &[Change]) -> Result<Vec<Outcome>, Fault> {
     // be told that nothing was changed.
     match number {
         Some((number, outcomes)) if last_commit(vault).map_err(Fault::Now)? >= number => {
-            vault.sync().map_err(Fault::Now)?;
+            vault.write_again().map_err(Fault::Now)?;
             Ok(outcomes)
         }
         None if had_failed_before => Err(Fault::Before),

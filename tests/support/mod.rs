@@ -12,10 +12,15 @@
 )]
 
 pub mod bind;
+pub mod command;
 pub mod dns;
 pub mod knot;
+pub mod pebble;
 pub mod ports;
 pub mod powerdns;
 pub mod process;
+pub mod proxy;
+pub mod tls;
 pub mod tsig;
+pub mod unbound;
 pub mod zone;

@@ -1,0 +1,161 @@
+//! One ACME account: its key drawn and saved, then registered (RFC 8555 section 7.3).
+//!
+//! An account belongs to (directory URL, external key id), never to the name an authority has in the configuration.
+
+use std::time::Duration;
+
+use countersign_providers::clock::later;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::order::CaFault;
+use super::reaction::{CA_PATIENCE, Failure, Reaction, Whose, to_ca_fault};
+use super::{EffectId, Pending, Wanted, due};
+
+/// After a refusal that needs a person, the account is tried again this much later.
+const REFUSED_PAUSE: Duration = Duration::from_secs(3600);
+
+/// What an account belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AccountId {
+    /// The authority's directory.
+    pub directory: String,
+    /// The key id of the external account (RFC 8555 section 7.3.4).
+    pub external: Option<String>,
+}
+
+/// One account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// What it belongs to.
+    pub id: AccountId,
+    /// The saved key's thumbprint (RFC 7638).
+    thumbprint: Option<String>,
+    /// The account's URL.
+    url: Option<String>,
+    /// Why it cannot be used.
+    failure: Option<Failure>,
+    /// No request before this.
+    not_before: Option<Timestamp>,
+    #[serde(skip)]
+    turn: u32,
+}
+
+/// What an account wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Draw a key and save it.
+    MakeKey,
+    /// Register the key, or find it registered.
+    Register,
+}
+
+/// What happened to an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The key is in the store; its thumbprint.
+    KeySaved(String),
+    /// The authority answered with the account's URL.
+    Registered(Result<String, CaFault>),
+}
+
+impl Account {
+    /// An account that does not exist yet.
+    pub fn new(id: AccountId) -> Self {
+        Self {
+            id,
+            thumbprint: None,
+            url: None,
+            failure: None,
+            not_before: None,
+            turn: 0,
+        }
+    }
+
+    /// What should be happening at `now`.
+    pub fn pending(&self, now: Timestamp) -> Pending<Effect> {
+        due(self.wanted().into_iter().collect(), now)
+    }
+
+    /// Records what happened.
+    pub fn apply(&mut self, now: Timestamp, effect: &EffectId, event: Event) {
+        if self.wanted().is_none_or(|wanted| wanted.id != *effect) {
+            return;
+        }
+        match event {
+            Event::KeySaved(thumbprint) => self.thumbprint = Some(thumbprint),
+            Event::Registered(Ok(url)) => {
+                self.url = Some(url);
+                self.failure = None;
+                self.not_before = None;
+                self.turn = 0;
+            }
+            Event::Registered(Err(fault)) => self.refused(now, &fault),
+        }
+    }
+
+    /// The account's URL and its key's thumbprint, once registered.
+    pub fn ready(&self) -> Option<(&str, &str)> {
+        self.url.as_deref().zip(self.thumbprint.as_deref())
+    }
+
+    /// Why it cannot be used, and when it is tried again.
+    pub fn failure(&self) -> Option<(&Failure, Option<Timestamp>)> {
+        self.failure
+            .as_ref()
+            .map(|failure| (failure, self.not_before))
+    }
+
+    /// Forgets a wait: a person asked for a try now.
+    pub fn hurry(&mut self) {
+        if self
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.not_before.is_none())
+        {
+            self.not_before = None;
+        }
+        self.failure = None;
+        self.turn = 0;
+    }
+
+    fn wanted(&self) -> Option<Wanted<Effect>> {
+        let (what, effect) = match (&self.thumbprint, &self.url) {
+            (None, _) => ("make-key", Effect::MakeKey),
+            (Some(_), None) => ("register", Effect::Register),
+            (Some(_), Some(_)) => return None,
+        };
+        Some(Wanted {
+            id: EffectId::new(what, 0, self.turn),
+            effect,
+            from: self.not_before,
+        })
+    }
+
+    fn refused(&mut self, now: Timestamp, fault: &CaFault) {
+        let reaction = to_ca_fault(fault, self.turn, "registering the account");
+        self.turn += 1;
+        match reaction {
+            Reaction::Again(pause) => {
+                if self.turn >= CA_PATIENCE || pause > Duration::from_secs(60) {
+                    let mut failure = Failure::new(Whose::Authority, fault.to_string());
+                    failure.not_before = wish(fault);
+                    self.failure = Some(failure);
+                }
+                self.not_before = Some(later(now, pause));
+            }
+            Reaction::LookAtOrder => {}
+            Reaction::GiveUp(failure) => {
+                self.failure = Some(failure);
+                self.not_before = Some(later(now, REFUSED_PAUSE));
+            }
+        }
+    }
+}
+
+fn wish(fault: &CaFault) -> Option<Duration> {
+    match fault {
+        CaFault::Refused { retry_after, .. } => *retry_after,
+        _ => None,
+    }
+}

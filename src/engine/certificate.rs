@@ -1,0 +1,123 @@
+//! What is known of one certificate of the configuration: what is issued, what failed, what comes next.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::key::KeyType;
+use super::names::{CertificateName, Identifier};
+use super::reaction::{Failure, Whose};
+use super::renewal::{self, Due};
+
+/// What a certificate must be, from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Specification {
+    /// The names, sorted.
+    pub identifiers: Vec<Identifier>,
+    /// The kind of its key.
+    pub key: KeyType,
+}
+
+/// One certificate of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Its name in the configuration.
+    pub name: CertificateName,
+    /// What is issued.
+    pub current: Option<Issued>,
+    /// The number of the newest attempt.
+    pub epoch: u64,
+    /// Why the newest attempts failed.
+    pub trouble: Option<Trouble>,
+}
+
+/// An issued certificate. The chain and the key are stored beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {
+    /// The attempt that got it.
+    pub epoch: u64,
+    /// Rises with every certificate; the number in the target's directory.
+    pub generation: u64,
+    /// What was asked for.
+    pub specification: Specification,
+    /// The authority's name in the configuration.
+    pub authority: String,
+    /// Lower-case hex.
+    pub serial: String,
+    /// SHA-256 of the leaf's DER, lower-case hex.
+    pub sha256: String,
+    /// Who signed it.
+    pub issuer: String,
+    /// Begins.
+    pub not_before: Timestamp,
+    /// Ends.
+    pub not_after: Timestamp,
+    /// When its renewal is due, drawn when it was saved.
+    pub renew_at: Timestamp,
+}
+
+/// Failures in a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// The last one.
+    pub failure: Failure,
+    /// How many.
+    pub count: u32,
+    /// When the last one was.
+    pub since: Timestamp,
+    /// When it is tried again.
+    pub retry_at: Timestamp,
+}
+
+impl Certificate {
+    /// A certificate that was never asked for.
+    pub fn new(name: CertificateName) -> Self {
+        Self {
+            name,
+            current: None,
+            epoch: 0,
+            trouble: None,
+        }
+    }
+
+    /// When the next attempt is due and why.
+    pub fn due(&self, wanted: &Specification) -> Due {
+        renewal::due(self.current.as_ref(), self.trouble.as_ref(), wanted)
+    }
+
+    /// Records a new certificate.
+    pub fn issued(&mut self, issued: Issued) {
+        self.current = Some(issued);
+        self.trouble = None;
+    }
+
+    /// Records a failed attempt.
+    pub fn failed(&mut self, now: Timestamp, failure: Failure) {
+        let count = self
+            .trouble
+            .as_ref()
+            .map_or(0, |trouble| trouble.count)
+            .saturating_add(1);
+        let end = self.current.as_ref().map(|issued| issued.not_after);
+        let retry_at = renewal::retry_at(now, count, end, failure.not_before);
+        self.trouble = Some(Trouble {
+            failure,
+            count,
+            since: now,
+            retry_at,
+        });
+    }
+
+    /// Whether a person must act before anything can go on.
+    pub fn needs_person(&self) -> bool {
+        self.trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.failure.whose == Whose::You)
+    }
+}
+
+/// The number of the generation after `last`: never one that was used, and telling of its time (milliseconds).
+pub fn generation(last: u64, now: Timestamp) -> u64 {
+    u64::try_from(now.as_millisecond())
+        .unwrap_or(0)
+        .max(last + 1)
+}

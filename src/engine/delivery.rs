@@ -1,0 +1,214 @@
+//! One certificate at one target: the wanted generation installed, then the reload.
+//!
+//! Saved, so that a target that was down is served later, and compared with what the target shows at each start.
+
+use std::time::Duration;
+
+use countersign_providers::clock::later;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::names::CertificateName;
+use super::reaction::{Failure, Whose};
+use super::{EffectId, Pending, Wanted, due};
+
+/// Pauses after failures in a row; the last one repeats.
+const PAUSES: [Duration; 5] = [
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_secs(120),
+    Duration::from_secs(600),
+    Duration::from_secs(3_600),
+];
+
+/// One certificate at one target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Which certificate.
+    pub certificate: CertificateName,
+    /// Which target: its name, or its directory when written in place.
+    pub target: String,
+    /// The generation that should be there.
+    wanted: Option<u64>,
+    /// The generation that is there.
+    installed: Option<u64>,
+    /// The generation whose reload succeeded.
+    reloaded: Option<u64>,
+    /// Since when it is as it is.
+    since: Option<Timestamp>,
+    /// Why it is not there.
+    failure: Option<Failure>,
+    turn: u32,
+    not_before: Option<Timestamp>,
+    /// Whether this process has looked at the target.
+    #[serde(skip)]
+    inspected: bool,
+}
+
+/// What a delivery wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Which generation is there?
+    Inspect,
+    /// Put this generation there.
+    Install(u64),
+    /// Tell the one who uses it.
+    Reload(u64),
+}
+
+/// What happened to a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// What is there.
+    Inspected(Result<Option<u64>, String>),
+    /// It was put there, or not: a sentence.
+    Installed(u64, Result<(), String>),
+    /// It was told, or not.
+    Reloaded(u64, Result<(), String>),
+}
+
+/// Where a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Not there yet.
+    Wanted,
+    /// There, and whoever uses it was told.
+    Installed,
+    /// Something is in the way.
+    Failing,
+}
+
+impl Delivery {
+    /// A delivery of nothing yet.
+    pub fn new(certificate: CertificateName, target: String) -> Self {
+        Self {
+            certificate,
+            target,
+            wanted: None,
+            installed: None,
+            reloaded: None,
+            since: None,
+            failure: None,
+            turn: 0,
+            not_before: None,
+            inspected: false,
+        }
+    }
+
+    /// Sets the generation that should be there.
+    pub fn want(&mut self, now: Timestamp, generation: u64) {
+        if self.wanted != Some(generation) {
+            self.wanted = Some(generation);
+            self.since = Some(now);
+            self.hurry();
+        }
+    }
+
+    /// Forgets a wait: a person asked for a try now.
+    pub fn hurry(&mut self) {
+        self.turn = 0;
+        self.not_before = None;
+    }
+
+    /// What should be happening at `now`.
+    pub fn pending(&self, now: Timestamp) -> Pending<Effect> {
+        due(self.needed().into_iter().collect(), now)
+    }
+
+    /// Records what happened.
+    pub fn apply(&mut self, now: Timestamp, effect: &EffectId, event: Event) {
+        if self.needed().is_none_or(|needed| needed.id != *effect) {
+            return;
+        }
+        match event {
+            Event::Inspected(Ok(found)) => {
+                self.inspected = true;
+                // Whoever changed the target must also have it told again.
+                if found != self.installed {
+                    self.installed = None;
+                    self.reloaded = None;
+                }
+            }
+            Event::Installed(generation, Ok(())) => {
+                self.installed = Some(generation);
+                self.settle(now);
+            }
+            Event::Reloaded(generation, Ok(())) => {
+                self.reloaded = Some(generation);
+                self.settle(now);
+            }
+            Event::Inspected(Err(sentence))
+            | Event::Installed(_, Err(sentence))
+            | Event::Reloaded(_, Err(sentence)) => self.failed(now, sentence),
+        }
+    }
+
+    /// The generation that is wanted.
+    pub fn wanted(&self) -> Option<u64> {
+        self.wanted
+    }
+
+    /// The generation that is there.
+    pub fn installed(&self) -> Option<u64> {
+        self.installed
+    }
+
+    /// Whether the wanted generation is there and told.
+    pub fn is_done(&self) -> bool {
+        self.wanted.is_some() && self.wanted == self.installed && self.wanted == self.reloaded
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> State {
+        match (&self.failure, self.is_done()) {
+            (_, true) => State::Installed,
+            (Some(_), false) => State::Failing,
+            (None, false) => State::Wanted,
+        }
+    }
+
+    /// Since when.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.since
+    }
+
+    /// Why it is not there, and when it is tried again.
+    pub fn failure(&self) -> Option<(&Failure, Option<Timestamp>)> {
+        self.failure
+            .as_ref()
+            .map(|failure| (failure, self.not_before))
+    }
+
+    fn needed(&self) -> Option<Wanted<Effect>> {
+        let wanted = self.wanted?;
+        let (what, effect) = match (self.inspected, self.installed, self.reloaded) {
+            (false, ..) => ("inspect", Effect::Inspect),
+            (true, installed, _) if installed != Some(wanted) => {
+                ("install", Effect::Install(wanted))
+            }
+            (true, _, reloaded) if reloaded != Some(wanted) => ("reload", Effect::Reload(wanted)),
+            _ => return None,
+        };
+        let id = EffectId(format!("{what}/{wanted}/{}", self.turn));
+        Some(Wanted {
+            id,
+            effect,
+            from: self.not_before,
+        })
+    }
+
+    fn settle(&mut self, now: Timestamp) {
+        self.since = Some(now);
+        self.failure = None;
+        self.hurry();
+    }
+
+    fn failed(&mut self, now: Timestamp, sentence: String) {
+        let pause = PAUSES[(self.turn as usize).min(PAUSES.len() - 1)];
+        self.failure = Some(Failure::new(Whose::Target, sentence));
+        self.since.get_or_insert(now);
+        self.turn = self.turn.saturating_add(1);
+        self.not_before = Some(later(now, pause));
+    }
+}

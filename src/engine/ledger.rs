@@ -1,0 +1,285 @@
+//! Who owns which TXT value: one entry a (provider, zone, owner name, value), with the set of its owners.
+//!
+//! A value is saved as asked for before the host is asked, and forgotten only when the host has said that it is gone
+//! and nothing can bring it back: an ensure with an unknown outcome may land late, so its entry stays as a tombstone
+//! and is looked at again for a while.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use countersign_providers::ProviderError;
+use countersign_providers::clock::later;
+use countersign_providers::record::{DnsName, Zone};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::reaction::{Failure, to_provider_error};
+use super::{EffectId, Pending, Wanted, due};
+
+/// When a tombstone is looked at, counted from the removal. A write that a server accepted lands within minutes or not
+/// at all; the last look ends the entry.
+const LOOKS: [Duration; 4] = [
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+    Duration::from_secs(240),
+    Duration::from_secs(600),
+];
+/// Pauses between tries to remove a value, for as long as it takes.
+const REMOVAL_PAUSES: [Duration; 5] = [
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+    Duration::from_secs(15),
+    Duration::from_secs(60),
+    Duration::from_secs(600),
+];
+
+/// The coordinates of one TXT value. A removal needs nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RecordId {
+    /// The provider's name in the configuration.
+    pub provider: String,
+    /// Its zone.
+    pub zone: Zone,
+    /// Where the record stands, after CNAMEs.
+    pub name: DnsName,
+    /// The TXT value.
+    pub value: String,
+}
+
+/// Who wants a value: one authorization of one attempt.
+pub type Owner = String;
+
+/// One value and everybody who wants it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Which value.
+    pub record: RecordId,
+    /// Everybody who wants it there.
+    owners: BTreeSet<Owner>,
+    /// What is known of the host.
+    presence: Presence,
+    /// Whether a write with an unknown outcome may still land.
+    doubt: bool,
+    /// When it was last known to be removed.
+    removed: Option<Timestamp>,
+    /// How many looks at the tombstone were taken.
+    looks: u32,
+    /// Failures in a row.
+    turn: u32,
+    /// No earlier than this.
+    not_before: Option<Timestamp>,
+    /// The last failure, for `status`.
+    pub failure: Option<Failure>,
+    /// Whether this process made the request whose outcome is open; a request of a dead process stays in doubt.
+    #[serde(skip)]
+    asked_here: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Presence {
+    /// The host said that it is not there, or was never asked.
+    Absent,
+    /// The host is or was being asked to add it.
+    Asked,
+    /// The host said that it is there.
+    Present,
+}
+
+/// What an entry wants of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The value must be there.
+    Ensure,
+    /// The value must be gone.
+    Remove,
+    /// Is the value really gone?
+    Look,
+}
+
+/// What happened to an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody wants the value. To be saved before the host is asked.
+    Intended(Owner),
+    /// Somebody wants it no more, or never did.
+    Released(Owner),
+    /// The host was asked to add it.
+    Ensured(Result<(), ProviderError>),
+    /// The host was asked to remove it.
+    Removed(Result<(), ProviderError>),
+    /// The host was asked whether it is there.
+    Looked(Result<bool, ProviderError>),
+}
+
+impl Entry {
+    /// An entry that nobody owns yet.
+    pub fn new(record: RecordId) -> Self {
+        Self {
+            record,
+            owners: BTreeSet::new(),
+            presence: Presence::Absent,
+            doubt: false,
+            removed: None,
+            looks: 0,
+            turn: 0,
+            not_before: None,
+            failure: None,
+            asked_here: false,
+        }
+    }
+
+    /// What should be happening at `now`.
+    pub fn pending(&self, now: Timestamp) -> Pending<Effect> {
+        due(self.wanted().into_iter().collect(), now)
+    }
+
+    /// Records what happened. An outcome of an effect that is not wanted any more is still news of the host.
+    pub fn apply(&mut self, now: Timestamp, event: Event) {
+        match event {
+            Event::Intended(owner) => self.intended(owner),
+            Event::Released(owner) => {
+                if self.owners.remove(&owner) && self.owners.is_empty() {
+                    self.settle();
+                }
+            }
+            Event::Ensured(outcome) => self.ensured(now, outcome),
+            Event::Removed(outcome) => self.removed(now, outcome),
+            Event::Looked(outcome) => self.looked(now, outcome),
+        }
+    }
+
+    /// Whether the entry can be forgotten.
+    pub fn is_over(&self) -> bool {
+        self.owners.is_empty() && self.presence == Presence::Absent && !self.in_doubt()
+    }
+
+    /// Whether the host has the value, as far as is known.
+    pub fn is_present(&self) -> bool {
+        self.presence == Presence::Present
+    }
+
+    /// Whether the value may be at the host although nobody wants it.
+    pub fn is_withdrawing(&self) -> bool {
+        self.owners.is_empty() && self.presence != Presence::Absent
+    }
+
+    /// Everybody who wants the value.
+    pub fn owners(&self) -> impl Iterator<Item = &Owner> {
+        self.owners.iter()
+    }
+
+    fn wanted(&self) -> Option<Wanted<Effect>> {
+        let (what, effect, from) = match (self.owners.is_empty(), self.presence) {
+            (false, Presence::Present) => return None,
+            (false, _) => ("ensure", Effect::Ensure, self.not_before),
+            (true, Presence::Absent) if !self.in_doubt() => return None,
+            (true, Presence::Absent) => {
+                let pause = LOOKS[(self.looks as usize).min(LOOKS.len() - 1)];
+                let look = self.removed.map(|removed| later(removed, pause));
+                ("look", Effect::Look, look.max(self.not_before))
+            }
+            (true, _) => ("remove", Effect::Remove, self.not_before),
+        };
+        Some(Wanted {
+            id: EffectId::new(what, self.looks as usize, self.turn),
+            effect,
+            from,
+        })
+    }
+
+    fn in_doubt(&self) -> bool {
+        self.doubt || (self.presence == Presence::Asked && !self.asked_here)
+    }
+
+    fn intended(&mut self, owner: Owner) {
+        self.owners.insert(owner);
+        if self.presence != Presence::Present {
+            self.doubt = self.in_doubt();
+            self.presence = Presence::Asked;
+            self.asked_here = true;
+        }
+        self.settle();
+    }
+
+    fn ensured(&mut self, now: Timestamp, outcome: Result<(), ProviderError>) {
+        self.doubt = self.in_doubt();
+        self.asked_here = true;
+        match outcome {
+            Ok(()) => {
+                self.presence = Presence::Present;
+                self.removed = None;
+                self.settle();
+            }
+            Err(error) => {
+                self.doubt |= error.kind.outcome_unknown();
+                // A refusal proves absence only if nothing else was ever asked.
+                if !self.doubt && self.presence == Presence::Asked {
+                    self.presence = Presence::Absent;
+                }
+                self.failed(now, &error);
+                // Whoever wants it decides whether to go on.
+                self.not_before = None;
+            }
+        }
+    }
+
+    fn removed(&mut self, now: Timestamp, outcome: Result<(), ProviderError>) {
+        match outcome {
+            // Somebody wants it again since: it must be added again.
+            Ok(()) if !self.owners.is_empty() => {
+                self.doubt = self.in_doubt();
+                self.presence = Presence::Asked;
+                self.asked_here = true;
+            }
+            Ok(()) => {
+                self.doubt = self.in_doubt();
+                self.presence = Presence::Absent;
+                self.removed = Some(now);
+                self.looks = 0;
+                self.settle();
+            }
+            Err(error) => self.failed(now, &error),
+        }
+    }
+
+    fn looked(&mut self, now: Timestamp, outcome: Result<bool, ProviderError>) {
+        match outcome {
+            Ok(_) if !self.owners.is_empty() => {}
+            Ok(true) => self.presence = Presence::Present,
+            Ok(false) => {
+                self.looks += 1;
+                let last = self
+                    .removed
+                    .is_none_or(|at| now >= later(at, LOOKS[LOOKS.len() - 1]));
+                if last || self.looks as usize >= LOOKS.len() {
+                    self.doubt = false;
+                }
+                self.settle();
+            }
+            Err(error) => self.failed(now, &error),
+        }
+    }
+
+    fn failed(&mut self, now: Timestamp, error: &ProviderError) {
+        let pause = REMOVAL_PAUSES[(self.turn as usize).min(REMOVAL_PAUSES.len() - 1)];
+        let floor = match error.kind {
+            countersign_providers::ErrorKind::RateLimited { after } => after.unwrap_or_default(),
+            _ => Duration::ZERO,
+        };
+        self.failure = Some(
+            match to_provider_error(error, &self.record.provider, u32::MAX) {
+                Ok(_) => Failure::new(super::reaction::Whose::DnsHost, error.message.clone()),
+                Err(failure) => failure,
+            },
+        );
+        self.turn = self.turn.saturating_add(1);
+        self.not_before = Some(later(now, pause.max(floor)));
+    }
+
+    fn settle(&mut self) {
+        self.turn = 0;
+        self.not_before = None;
+        self.failure = None;
+    }
+}
