@@ -266,8 +266,13 @@ impl<'a> Walker<'a> {
         // Their addresses are looked up at the servers that have answered so far, which hold this zone.
         let found = join_all(servers.iter().map(|server| self.addresses(&server.host, 1))).await;
         for (server, found) in servers.iter_mut().zip(found) {
-            // Where the look-up fails, the glue stands.
-            add(&mut server.addresses, found.unwrap_or_default());
+            match found {
+                Ok(found) => add(&mut server.addresses, found),
+                // A server left out could be the stale one.
+                Err(error) if server.addresses.is_empty() => return Err(error),
+                // The glue stands.
+                Err(_) => {}
+            }
         }
         if servers.iter().all(|server| server.addresses.is_empty()) {
             let hosts: Vec<_> = servers.iter().map(|server| plain(&server.host)).collect();

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::testing::{Fault, Net, Plan, TestZone, dns_name, ip, plan, zone};
 use super::{Dns, DnsError, DnsErrorKind, Look, Settings, Walk, Whose};
-use crate::engine::propagation::{History, Outcome, Verdict};
+use crate::engine::propagation::{Outcome, Verdict, Watch};
 
 const NAME: &str = "_acme-challenge.example.test";
 
@@ -93,20 +93,26 @@ async fn three(fault: Fault, third: TestZone, values: &[&str]) -> Net {
     .await
 }
 
-/// Asks every address once and judges after `seconds`.
-async fn verdict_after(dns: &Dns, walk: &Walk, seconds: u64) -> Verdict {
-    let mut history = History::default();
-    let start = Timestamp::UNIX_EPOCH;
-    history.record(start, dns.observe(walk, &[]).await);
-    let now = later(start, Duration::from_secs(seconds));
-    history.verdict(&["new".to_owned()], now)
+/// A watch for `new` over every address of `walk`, each asked once.
+async fn watch(dns: &Dns, walk: &Walk) -> Watch {
+    let servers = walk.servers.iter().flat_map(|server| {
+        let places = server.addresses.iter();
+        places.map(|&address| (server.host.clone(), address))
+    });
+    let mut watch = Watch::new("new".to_owned(), servers.collect());
+    watch.record(Timestamp::UNIX_EPOCH, dns.observe(walk, &[]).await);
+    watch
 }
 
-fn waits(verdict: Verdict) -> (String, Vec<IpAddr>) {
+/// Asks every address once and judges after `seconds`.
+async fn verdict_after(dns: &Dns, walk: &Walk, seconds: u64) -> Verdict {
+    let now = later(Timestamp::UNIX_EPOCH, Duration::from_secs(seconds));
+    watch(dns, walk).await.verdict(now)
+}
+
+fn waits(verdict: Verdict) -> String {
     match verdict {
-        Verdict::Waiting {
-            reason, ask_again, ..
-        } => (reason, ask_again),
+        Verdict::Waiting { reason } => reason,
         other => panic!("not waiting: {other:?}"),
     }
 }
