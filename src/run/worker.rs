@@ -248,10 +248,14 @@ impl Worker {
         Some(failure)
     }
 
+    /// Stops for now: records are released, the order is kept. What a person did is no failure.
     async fn suspend(&mut self, failure: &Failure) -> Result<(), Failure> {
         let now = self.shared.clock.now();
         self.journal
             .note(now, format!("left for another time: {}", failure.sentence));
+        if !self.stop.is_cancelled() {
+            self.certificate.value.failed(now, failure.clone());
+        }
         self.attempt.value.suspend();
         self.note_approach();
         self.save(Vec::new()).await
