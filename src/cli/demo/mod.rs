@@ -20,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::arguments::{Demo, Level};
 use super::print::{Screen, out, pad};
 use super::process::Interrupts;
-use super::words::{again, failure, span};
+use super::words::{again, failure, instant, span};
 use super::{Ending, logging};
 use crate::config::LogFormat;
 use crate::daemon::Daemon;
@@ -39,10 +39,16 @@ const LIFETIME: Duration = Duration::from_secs(45);
 const QUIET: Duration = Duration::from_secs(5);
 /// The wall clock is read again after this, and the countdown changes.
 const TICK: Duration = Duration::from_secs(1);
-/// The width of what is said of a step; behind it stands what was really sent.
-const SAID: usize = 46;
+/// Where the values of the lists begin.
+const LABEL: usize = 15;
 /// The width of who speaks to whom.
-const BETWEEN: usize = 16;
+const BETWEEN: usize = 14;
+/// The width of what a step means.
+const SAID: usize = 38;
+/// The width of what was sent, in short.
+const SENT: usize = 17;
+/// From this width on it is shown in full.
+const FULL: usize = 130;
 
 pub(super) async fn run(
     clock: Clock,
@@ -106,7 +112,7 @@ impl Show {
             Err(error) => return Ending::Failed(Some(error.to_string())),
         };
         if is_issued {
-            self.explain(options);
+            self.explain(options).await;
         }
         if options.once || stop.is_cancelled() {
             return match is_issued {
@@ -121,6 +127,7 @@ impl Show {
 
     /// Renews by the engine's own due times until told to stop.
     async fn go_on(&mut self, stop: &CancellationToken) -> Ending {
+        out("");
         let mut reads_on = out("It stays up and renews by itself. Ctrl-C ends it.");
         while reads_on {
             let next = match scheduler::next(&self.daemon.shared).await {
@@ -240,35 +247,44 @@ impl Show {
     }
 
     fn part(&self, label: &str, value: &str) {
-        out(format!("  {}{value}", pad(label, 12)));
+        out(format!("  {}{value}", pad(label, LABEL)));
     }
 
     fn more(&self, value: &str) {
-        out(format!("  {}{}", pad("", 12), self.screen.faint(value)));
+        out(format!("  {}{}", pad("", LABEL), self.screen.faint(value)));
     }
 
-    fn explain(&self, options: &Demo) {
+    /// What is there now, and where.
+    async fn explain(&self, options: &Demo) {
         let took = self.clock.elapsed().saturating_sub(self.began);
-        let took = format!("Done in {:.2} s.", took.as_secs_f64());
-        out(format!("{} What was delivered:", self.screen.good(&took)));
-        let place = self.stage.certificates();
-        for (file, what) in [
-            ("fullchain.pem", "the certificate, then its chain"),
-            ("privkey.pem", "its private key"),
-            ("bundle.pem", "both in one file"),
-        ] {
-            let path = place.join(file).display().to_string();
-            out(format!("  {}  {}", pad(&path, 56), self.screen.faint(what)));
+        let took = format!("Done in {:.2} s", took.as_secs_f64());
+        out(self.screen.good(&took));
+        if let Some(issued) = self.issued().await {
+            self.part("issuer", &issued.issuer);
+            self.part("serial", &issued.serial);
+            self.part("valid until", &instant(issued.not_after));
         }
         out("");
         if options.once && options.directory.is_none() {
+            out("The files are removed now; --directory DIR keeps them.");
             return;
         }
-        out("Look at it:");
+        let place = self.stage.certificates();
+        out(format!("In {}", place.display()));
+        for (file, what) in [
+            ("fullchain.pem", "the certificate, then its chain"),
+            ("cert.pem", "the certificate alone"),
+            ("chain.pem", "the chain alone"),
+            ("privkey.pem", "its private key"),
+            ("bundle.pem", "key, certificate and chain"),
+        ] {
+            out(format!("  {}{}", pad(file, LABEL), self.screen.faint(what)));
+        }
+        out("");
+        out("Look at it with");
         for line in commands(&self.stage) {
             out(format!("  {line}"));
         }
-        out("");
     }
 
     async fn renewed(&self, before: Option<String>) {
@@ -305,20 +321,22 @@ impl Show {
     }
 }
 
-/// One step: when, between whom, what it means, and what was really sent.
+/// One step: when, between whom, what it means, and what was really sent as far as there is room.
 fn tell(screen: Screen, began: Duration, seen: &Seen) {
     let at = seen.at.saturating_sub(began).as_millis();
-    let at = screen.faint(&format!("{at:>5} ms"));
-    let between = pad(seen.between, BETWEEN);
-    let said = pad(&seen.said, SAID);
-    // On a narrow terminal, what was sent is what can be missed.
-    let room = screen.width.unwrap_or(usize::MAX);
-    let used = 8 + 2 + BETWEEN + 1 + console::measure_text_width(&said) + 1;
-    let sent = match used + seen.sent.len() <= room {
-        true => screen.faint(&seen.sent),
-        false => String::new(),
+    let step = &seen.step;
+    let room = screen.width.unwrap_or(FULL);
+    let sent = match room >= FULL {
+        true => format!("{}  {}", pad(&step.sent, SENT), step.more),
+        false => step.sent.clone(),
     };
-    let line = format!("{at}  {between} {said} {sent}");
+    let line = format!(
+        "{}  {} {} {}",
+        screen.faint(&format!("{at:>4} ms")),
+        pad(step.between, BETWEEN),
+        pad(&step.said, SAID),
+        screen.faint(sent.trim_end())
+    );
     out(line.trim_end());
 }
 

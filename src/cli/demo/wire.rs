@@ -14,12 +14,20 @@ use tracing_subscriber::layer::{Context, Layer};
 pub(super) struct Seen {
     /// When, on the clock's own scale.
     pub(super) at: Duration,
+    /// What it was.
+    pub(super) step: Step,
+}
+
+/// What a trace event says.
+pub(super) struct Step {
     /// Between whom.
     pub(super) between: &'static str,
     /// What it means.
     pub(super) said: String,
-    /// What was really sent.
+    /// What was really sent, in a word or two.
     pub(super) sent: String,
+    /// The rest of it, where there is room.
+    pub(super) more: String,
 }
 
 /// A layer that sees, and where to hear of it.
@@ -46,14 +54,10 @@ impl<S: Subscriber> Layer<S> for Wire {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        if let Some((between, said, sent)) = fields.retold() {
+        if let Some(step) = fields.retold() {
+            let at = self.clock.elapsed();
             // Whoever does not listen any more misses nothing.
-            let _ = self.sender.send(Seen {
-                at: self.clock.elapsed(),
-                between,
-                said,
-                sent,
-            });
+            let _ = self.sender.send(Seen { at, step });
         }
     }
 }
@@ -83,81 +87,86 @@ impl Fields {
         found.map_or("", |(_, value)| value.as_str())
     }
 
-    /// Between whom, what it means, what was sent; `None` for what happens inside.
-    fn retold(&self) -> Option<(&'static str, String, String)> {
+    /// The step that an event tells of; `None` for what only matters inside.
+    fn retold(&self) -> Option<Step> {
         match self.value("message") {
-            "ca reply" => {
-                let kind = self.value("kind");
-                Some((
-                    TO_AUTHORITY,
-                    asked(kind).to_owned(),
-                    format!("{kind} {}", self.value("status")),
-                ))
-            }
-            "a name server answered" => {
-                let (name, kind) = (self.value("name").trim_end_matches('.'), self.value("kind"));
-                let said = match kind {
-                    "TXT" => format!("what is at {name}? {}", answers(self.value("answers"))),
-                    "SOA" => "which zone is it in?".to_owned(),
-                    "NS" => "which servers have the zone?".to_owned(),
-                    _ => "at which address is that server?".to_owned(),
-                };
-                Some((
-                    TO_NAMESERVER,
-                    said,
-                    format!("{kind}, {}", self.value("code")),
-                ))
-            }
-            "the built-in nameserver changed its zone" => Some((
+            "ca reply" => Some(self.answered_by_authority()),
+            "a name server answered" => Some(self.answered_by_nameserver()),
+            "the built-in nameserver changed its zone" => Some(step(
                 OWN,
-                "changes the TXT records of its zone".to_owned(),
-                format!("serial {}", self.value("serial")),
+                "changes the TXT records of its zone",
+                "",
+                format!(
+                    "zone {}, serial {}",
+                    self.value("zone"),
+                    self.value("serial")
+                ),
             )),
-            "validated dns-01" => {
-                let found = match self.value("ok") {
-                    "true" => "the value is there",
-                    _ => "the value is not there",
-                };
-                Some((
-                    BY_AUTHORITY,
-                    format!("looks for itself: {found}"),
-                    "TXT".to_owned(),
-                ))
-            }
-            "files: done" => Some((
+            "validated dns-01" => Some(match self.value("ok") {
+                "true" => step(BY_AUTHORITY, "sees the value for itself", "TXT", ""),
+                _ => step(BY_AUTHORITY, "does not find the value", "TXT", ""),
+            }),
+            "effect" if self.value("effect").starts_with("make-key") => Some(step(
                 OWN,
-                "puts the files in their place".to_owned(),
-                String::new(),
+                "draws a private key and seals it",
+                "",
+                "ECDSA P-256, saved before its first use",
             )),
-            "effect" if self.value("effect").starts_with("make-key") => Some((
+            message if message.starts_with("installed at ") => Some(step(
                 OWN,
-                "draws a private key, keeps it sealed".to_owned(),
-                "P-256".to_owned(),
+                "puts the files in their place",
+                "",
+                "one rename: no mixed pair is ever seen",
             )),
             _ => None,
         }
     }
-}
 
-fn asked(kind: &str) -> &'static str {
-    match kind {
-        "directory" => "what do you offer, and where?",
-        "new-nonce" => "a first nonce, please",
-        "new-account" => "an account for my key, please",
-        "new-order" => "an order for both names, please",
-        "order" => "how is the order?",
-        "authorization" => "what of this name's proof?",
-        "challenge" => "the proof is in the DNS, have a look",
-        "finalize" => "the names are proven; here is the CSR",
-        "certificate" => "the certificate, please",
-        _ => "a request",
+    fn answered_by_authority(&self) -> Step {
+        let (said, more) = match self.value("kind") {
+            "directory" => ("what do you offer, and where?", "GET, HTTPS"),
+            "new-nonce" => ("a first nonce, please", "HEAD, HTTPS"),
+            "new-account" => ("an account for my key, please", "POST, signed"),
+            "new-order" => ("an order for both names, please", "POST, signed"),
+            "order" => ("how is the order?", "POST-as-GET, signed"),
+            "authorization" => ("what of the proof of this name?", "POST-as-GET, signed"),
+            "challenge" => ("the proof is in the DNS, have a look", "POST, signed"),
+            "finalize" => ("here is the CSR for both names", "POST, signed"),
+            "certificate" => ("the certificate, please", "POST-as-GET, signed"),
+            _ => ("a request", ""),
+        };
+        let sent = format!("{} {}", self.value("kind"), self.value("status"));
+        step(TO_AUTHORITY, said, sent, more)
+    }
+
+    fn answered_by_nameserver(&self) -> Step {
+        let (kind, answers) = (self.value("kind"), self.value("answers"));
+        let said = match (kind, answers) {
+            ("TXT", "0") => "what is at the challenge name? nothing",
+            ("TXT", "1") => "is the value there? 1 value",
+            ("TXT", "2") => "are the values there? 2 values",
+            ("SOA", _) => "is that still its zone?",
+            ("NS", _) => "which servers have that zone?",
+            ("A", _) => "at which IPv4 addresses?",
+            ("AAAA", _) => "and at which IPv6 ones?",
+            _ => "a question",
+        };
+        let name = self.value("name").trim_end_matches('.');
+        let more = format!("UDP, {kind} {name}, {}", self.value("code"));
+        step(TO_NAMESERVER, said, kind, more)
     }
 }
 
-fn answers(number: &str) -> String {
-    match number {
-        "0" => "nothing yet".to_owned(),
-        "1" => "1 value".to_owned(),
-        more => format!("{more} values"),
+fn step(
+    between: &'static str,
+    said: &str,
+    sent: impl Into<String>,
+    more: impl Into<String>,
+) -> Step {
+    Step {
+        between,
+        said: said.to_owned(),
+        sent: sent.into(),
+        more: more.into(),
     }
 }
