@@ -2,17 +2,15 @@
 //!
 //! `tests/run` gets the servers and runs everything; after `tests/get-servers`, `cargo test --test all NAME` runs some.
 
-<<<<<<< HEAD
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test that cannot go on ends so"
 )]
 
-=======
->>>>>>> refs/heads/dns
 mod architecture;
 mod config;
+mod issuance;
 mod rfc2136;
 mod servers;
 mod support;
