@@ -9,9 +9,12 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
+use crate::run::BUILT_IN;
 
 /// Names that are further from what was typed are not what was meant (Jaro-Winkler).
 const NEAR: f64 = 0.7;
+/// From here on nobody asks for the time of day.
+const FAR: Duration = Duration::from_secs(3 * 86_400);
 /// So many names are listed.
 const LISTED: usize = 10;
 
@@ -36,6 +39,14 @@ pub(super) fn took(duration: Duration) -> String {
 /// When.
 pub(super) fn instant(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// When something ends: the day is enough where it is far.
+pub(super) fn until(now: Timestamp, end: Timestamp) -> String {
+    match between(now, end) >= FAR {
+        true => end.strftime("%Y-%m-%d").to_string(),
+        false => instant(end),
+    }
 }
 
 /// When, and how far that is.
@@ -80,14 +91,20 @@ pub(super) fn count(number: usize, one: &str) -> String {
     }
 }
 
-/// Text of others without what would steer a terminal.
+/// What a target is called when written in place, without the word for its kind.
+pub(super) fn place(target: &str) -> &str {
+    target.strip_prefix("files:").unwrap_or(target)
+}
+
+/// Text of others without what would steer a terminal, and with people's word for the built-in nameserver.
 pub(super) fn clean(text: &str) -> String {
     let safe = |c: char| match c {
         '\n' | '\t' => ' ',
         c if c.is_control() => '\u{fffd}',
         c => c,
     };
-    text.chars().map(safe).collect()
+    let text: String = text.chars().map(safe).collect();
+    text.replace(&format!("provider {BUILT_IN}"), "the built-in nameserver")
 }
 
 /// The certificates that were named, or what is wrong with a name.
