@@ -11,8 +11,8 @@ use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
 use crate::run::BUILT_IN;
 
-/// Names that are further from what was typed are not what was meant (Jaro-Winkler).
-const NEAR: f64 = 0.7;
+/// A name is what was meant if one letter in so many is wrong, and always if one is.
+const LETTERS_A_SLIP: usize = 3;
 /// From here on nobody asks for the time of day.
 const FAR: Duration = Duration::from_secs(3 * 86_400);
 /// So many names are listed.
@@ -122,22 +122,20 @@ pub(super) fn known(config: &Config, name: &str) -> Result<CertificateName, Stri
     {
         return Ok(known);
     }
-    let mut near: Vec<(f64, &CertificateName)> = config
-        .certificates
-        .keys()
-        .map(|known| (strsim::jaro_winkler(name, known.as_str()), known))
-        .collect();
-    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let slips = |known: &CertificateName| strsim::osa_distance(name, known.as_str());
+    let near = config.certificates.keys().min_by_key(|known| slips(known));
+    let is_near =
+        |known: &&CertificateName| slips(known) <= (known.as_str().len() / LETTERS_A_SLIP).max(1);
     let by_dns_name = config.certificates.iter().find(|(_, certificate)| {
         certificate
             .names
             .iter()
             .any(|known| known.to_string() == name)
     });
-    let hint = match (by_dns_name, near.first()) {
+    let hint = match (by_dns_name, near.filter(is_near)) {
         (Some((known, _)), _) => format!("it is a name on the certificate `{known}`"),
-        (None, Some((likeness, known))) if *likeness >= NEAR => format!("did you mean `{known}`?"),
-        _ => listed(config),
+        (None, Some(known)) => format!("did you mean `{known}`?"),
+        (None, None) => listed(config),
     };
     Err(format!(
         "the configuration has no certificate `{}`; {hint}",
