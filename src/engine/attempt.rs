@@ -7,8 +7,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use countersign_providers::ProviderError;
 use countersign_providers::clock::{between, later};
+use countersign_providers::error::ProviderError;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -234,10 +234,6 @@ pub enum Event {
     DownloadFailed(CaFault),
     /// What came is not the certificate that was ordered.
     CertificateWrong(String),
-    /// Whoever runs this stops for now: records are released, the order stays.
-    Suspended,
-    /// The certificate is not wanted any more.
-    Abandoned(Failure),
 }
 
 impl Event {
@@ -266,8 +262,6 @@ pub struct Located {
     pub owner: countersign_providers::record::DnsName,
     /// Every authoritative server of the real zone: host name and address.
     pub servers: Vec<(String, IpAddr)>,
-    /// Whether `servers` are resolvers, whose word is only likely true.
-    pub likely_only: bool,
     /// How long the provider may need until every server has a value.
     pub patience: Duration,
 }
@@ -317,8 +311,6 @@ impl Attempt {
 
     fn record(&mut self, now: Timestamp, effect: &EffectId, event: Event) {
         match event {
-            Event::Suspended => return self.suspend(),
-            Event::Abandoned(failure) => return self.finish(End::Failed(failure)),
             // An order that is known is never forgotten.
             Event::Ordered(Ok(order)) if self.order_url.is_none() && !self.is_working() => {
                 self.order_url = Some(order.url);
@@ -364,8 +356,22 @@ impl Attempt {
             Event::CertificateWrong(sentence) => {
                 self.finish(End::Failed(Failure::new(Whose::Authority, sentence)));
             }
-            Event::Suspended | Event::Abandoned(_) => {}
         }
+    }
+
+    /// Whoever runs this stops for now: records are released, the order stays for the next start.
+    pub fn suspend(&mut self) {
+        if self.end.is_none() {
+            self.known = Known {
+                suspended: true,
+                ..Known::default()
+            };
+        }
+    }
+
+    /// The certificate is not wanted any more, or another one is.
+    pub fn abandon(&mut self, failure: Failure) {
+        self.finish(End::Failed(failure));
     }
 
     /// How it ended, once every record is released.
@@ -383,21 +389,16 @@ impl Attempt {
         self.order_url.as_deref()
     }
 
-    /// The owner names that this attempt uses in the ledger.
-    pub fn owners(&self) -> impl Iterator<Item = Owner> + '_ {
-        self.held
-            .iter()
-            .map(|held| self.request.owner(&held.authorization))
-    }
-
-    /// How many authorizations are on their way to a DNS host: a batch may wait for them a moment.
+    /// How many authorizations have no value at their DNS host yet: a batch may wait a moment for those that have not
+    /// asked for it.
     pub fn approaching(&self) -> usize {
         let waits = |known: &&AuthorizationKnown| match &known.seen {
             None => known.turn == 0,
             Some(seen) => {
                 seen.status == AuthorizationStatus::Pending
+                    && !known.present
+                    && !known.proven
                     && !known.responded
-                    && known.watch.is_none()
                     && known.not_before.is_none()
             }
         };
@@ -766,7 +767,7 @@ impl Attempt {
         known.fault = None;
         known.patience = located.patience;
         let value = record.value.clone();
-        known.watch = Some(Watch::new(value, located.servers, located.likely_only));
+        known.watch = Some(Watch::new(value, located.servers));
         let authorization = known.url.clone();
         match self.held(&authorization).cloned() {
             None => self.held.push(Held {
@@ -908,15 +909,6 @@ impl Attempt {
         }
     }
 
-    fn suspend(&mut self) {
-        if self.end.is_none() {
-            self.known = Known {
-                suspended: true,
-                ..Known::default()
-            };
-        }
-    }
-
     fn finish(&mut self, end: End) {
         self.end.get_or_insert(end);
     }
@@ -978,7 +970,12 @@ impl Attempt {
 impl Request {
     /// How the ledger knows the one who wants a record: this attempt's authorization.
     fn owner(&self, authorization: &str) -> Owner {
-        format!("{}/{}/{authorization}", self.certificate, self.epoch)
+        format!("{}{authorization}", self.owner_prefix())
+    }
+
+    /// How the owners of every record of this attempt begin.
+    pub fn owner_prefix(&self) -> String {
+        format!("{}/{}/", self.certificate, self.epoch)
     }
 }
 

@@ -15,8 +15,6 @@ pub struct Specification {
     pub identifiers: Vec<Identifier>,
     /// The kind of its key.
     pub key: KeyType,
-    /// The profile, for authorities that have them.
-    pub profile: Option<String>,
 }
 
 /// One certificate of the configuration.
@@ -109,18 +107,17 @@ impl Certificate {
         });
     }
 
-    /// The number of the next generation: never one that was used, and telling of its time (milliseconds).
-    pub fn next_generation(&self, now: Timestamp) -> u64 {
-        let last = self.current.as_ref().map_or(0, |issued| issued.generation);
-        u64::try_from(now.as_millisecond())
-            .unwrap_or(0)
-            .max(last + 1)
-    }
-
     /// Whether a person must act before anything can go on.
     pub fn needs_person(&self) -> bool {
         self.trouble
             .as_ref()
             .is_some_and(|trouble| trouble.failure.whose == Whose::You)
     }
+}
+
+/// The number of the generation after `last`: never one that was used, and telling of its time (milliseconds).
+pub fn generation(last: u64, now: Timestamp) -> u64 {
+    u64::try_from(now.as_millisecond())
+        .unwrap_or(0)
+        .max(last + 1)
 }

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use countersign_providers::ProviderError;
 use countersign_providers::clock::later;
+use countersign_providers::error::ProviderError;
 use countersign_providers::record::{DnsName, Zone};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -109,17 +109,16 @@ pub enum Effect {
 /// What happened to an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Somebody wants the value. To be saved before the host is asked. From one who has it already it says that the
-    /// value has vanished: the host is asked again.
+    /// Somebody wants the value, for the first time or once more. To be saved before the host is asked.
     Intended(Owner),
     /// Somebody wants it no more, or never did.
     Released(Owner),
     /// The host was asked to add it.
-    Ensured(EffectId, Result<(), ProviderError>),
+    Ensured(Result<(), ProviderError>),
     /// The host was asked to remove it.
-    Removed(EffectId, Result<(), ProviderError>),
+    Removed(Result<(), ProviderError>),
     /// The host was asked whether it is there.
-    Looked(EffectId, Result<bool, ProviderError>),
+    Looked(Result<bool, ProviderError>),
 }
 
 impl Entry {
@@ -155,9 +154,9 @@ impl Entry {
                     self.settle();
                 }
             }
-            Event::Ensured(_, outcome) => self.ensured(now, outcome),
-            Event::Removed(_, outcome) => self.removed(now, outcome),
-            Event::Looked(_, outcome) => self.looked(now, outcome),
+            Event::Ensured(outcome) => self.ensured(now, outcome),
+            Event::Removed(outcome) => self.removed(now, outcome),
+            Event::Looked(outcome) => self.looked(now, outcome),
         }
     }
 
@@ -207,15 +206,12 @@ impl Entry {
     }
 
     fn intended(&mut self, owner: Owner) {
-        // Only while somebody wants it is a value that was there certainly not being removed.
-        let wanted = self.presence == Presence::Present && !self.owners.is_empty();
-        let joins = self.owners.insert(owner) && wanted;
-        if !joins {
-            self.ask();
-        }
+        self.owners.insert(owner);
+        self.ask();
         self.settle();
     }
 
+    /// Somebody waits for the host to be asked. A value that was there may be on its way out, or may have vanished.
     fn ask(&mut self) {
         self.doubt = self.in_doubt();
         self.presence = match self.presence {
@@ -301,7 +297,9 @@ impl Entry {
     fn failed(&mut self, now: Timestamp, error: &ProviderError) {
         let pause = REMOVAL_PAUSES[(self.turn as usize).min(REMOVAL_PAUSES.len() - 1)];
         let floor = match error.kind {
-            countersign_providers::ErrorKind::RateLimited { after } => after.unwrap_or_default(),
+            countersign_providers::error::ErrorKind::RateLimited { after } => {
+                after.unwrap_or_default()
+            }
             _ => Duration::ZERO,
         };
         self.failure = Some(

@@ -2,7 +2,8 @@
 //!
 //! A name is proven when every address that can be asked has the value. One that answers without it blocks for as
 //! long as it does; one that cannot be reached, or is not authoritative, blocks for [`GRACE`], and then the verdict is
-//! only likely.
+//! only likely. One to which this machine has no route does not block, but makes the verdict likely too, unless its
+//! server answers at another address, as every IPv6 address is on a machine without IPv6; so does the word of a resolver.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -22,6 +23,9 @@ pub struct Observation {
     pub outcome: Outcome,
     /// The zone's serial there, where it was learnt.
     pub serial: Option<u32>,
+    /// Whether a resolver said so, from its cache perhaps, and not an authoritative server.
+    #[serde(default)]
+    pub by_resolver: bool,
 }
 
 /// What came of one question.
@@ -33,9 +37,11 @@ pub enum Outcome {
     Lame(String),
     /// No answer; in words, e.g. `no answer within 3 s`.
     Unreachable(String),
+    /// This machine has no route there, as for IPv6 on a host without; in words. Says nothing of the server.
+    NoRoute(String),
 }
 
-/// How long an address that cannot be reached blocks.
+/// How long an address that gives no usable answer blocks, from its first such answer in a row.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// Between rounds of questions; the last one repeats.
 const PAUSES: [Duration; 8] = [
@@ -48,18 +54,18 @@ const PAUSES: [Duration; 8] = [
     Duration::from_secs(3),
     Duration::from_secs(5),
 ];
-/// So many of a server's values are quoted in a sentence.
+/// So many of a server's values are quoted in a sentence, and so many characters of each.
 const QUOTED: usize = 2;
+const QUOTED_CHARACTERS: usize = 60;
 
 /// What is known of every authoritative address of one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {
     value: String,
     servers: Vec<Server>,
-    likely_only: bool,
     rounds: u32,
     since: Option<Timestamp>,
-    next: Option<Timestamp>,
+    latest: Option<Timestamp>,
     ensured: Option<Timestamp>,
 }
 
@@ -68,6 +74,8 @@ struct Server {
     host: String,
     address: IpAddr,
     latest: Option<Observation>,
+    /// Since when it has given no usable answer.
+    unusable: Option<Timestamp>,
 }
 
 /// Whether the authority may be asked to look.
@@ -88,32 +96,51 @@ pub enum Verdict {
 }
 
 impl Watch {
-    /// A watch over `servers` (host name and address) for `value`. With `likely_only` they are resolvers, whose word
-    /// is not evidence.
-    pub fn new(value: String, servers: Vec<(String, IpAddr)>, likely_only: bool) -> Self {
+    /// A watch over `servers` (host name and address) for `value`.
+    pub fn new(value: String, servers: Vec<(String, IpAddr)>) -> Self {
         let server = |(host, address)| Server {
             host,
             address,
             latest: None,
+            unusable: None,
         };
         Self {
             value,
             servers: servers.into_iter().map(server).collect(),
-            likely_only,
             rounds: 0,
             since: None,
-            next: None,
+            latest: None,
             ensured: None,
         }
     }
 
-    /// Whom to ask next, and from when on: everybody who has not shown the value yet.
+    /// Whom to ask next, and from when on: everybody who has not shown the value yet. Those that were given up would
+    /// hold up each round, so they are asked only when nobody else is left.
     pub fn next(&self) -> (Vec<(String, IpAddr)>, Option<Timestamp>) {
-        let behind = self.servers.iter().filter(|server| !self.agrees(server));
-        let ask = behind
-            .map(|server| (server.host.clone(), server.address))
-            .collect();
-        (ask, self.next)
+        let behind = |given_up: bool| -> Vec<(String, IpAddr)> {
+            let behind = self.servers.iter().filter(|server| {
+                !self.agrees(server)
+                    && self.latest.is_some_and(|at| is_over(server, at)) == given_up
+            });
+            behind
+                .map(|server| (server.host.clone(), server.address))
+                .collect()
+        };
+        let mut ask = behind(false);
+        if ask.is_empty() {
+            ask = behind(true);
+        }
+        (ask, self.latest.map(|at| self.next_round(at)))
+    }
+
+    /// After the pause that is due, but at once when a server's grace is over: that changes the verdict.
+    fn next_round(&self, latest: Timestamp) -> Timestamp {
+        let round = (self.rounds.saturating_sub(1) as usize).min(PAUSES.len() - 1);
+        let ends = self.servers.iter().filter_map(|server| server.unusable);
+        let ends = ends.map(|since| later(since, GRACE));
+        let first = ends.filter(|end| *end > latest).min();
+        let due = later(latest, PAUSES[round]);
+        first.map_or(due, |end| end.min(due))
     }
 
     /// How many rounds were recorded.
@@ -130,11 +157,14 @@ impl Watch {
                 .iter_mut()
                 .find(|server| server.address == observation.address)
             {
+                server.unusable = match observation.outcome {
+                    Outcome::Values(_) => None,
+                    _ => server.unusable.or(Some(now)),
+                };
                 server.latest = Some(observation);
             }
         }
-        let pause = PAUSES[(self.rounds as usize).min(PAUSES.len() - 1)];
-        self.next = Some(later(now, pause));
+        self.latest = Some(now);
         self.rounds = self.rounds.saturating_add(1);
     }
 
@@ -145,24 +175,31 @@ impl Watch {
                 reason: self.sentence(stale),
             };
         }
-        let Some(silent) = self.servers.iter().find(|server| !self.agrees(server)) else {
-            return match self.servers.is_empty() {
-                true => Verdict::Waiting {
-                    reason: "no nameserver is known".to_owned(),
-                },
-                false if self.likely_only => Verdict::Likely {
-                    reason: "only resolvers were asked".to_owned(),
-                },
-                false => Verdict::Ready,
+        if !self.servers.iter().any(|server| self.agrees(server)) {
+            let first = self.servers.first().map(|server| self.sentence(server));
+            return Verdict::Waiting {
+                reason: first.unwrap_or("no nameserver is known".to_owned()),
             };
-        };
-        let reason = self.sentence(silent);
-        let over = self.since.is_some_and(|since| now >= later(since, GRACE));
-        let somebody = self.servers.iter().any(|server| self.agrees(server));
-        if over && somebody {
-            Verdict::Likely { reason }
-        } else {
-            Verdict::Waiting { reason }
+        }
+        let silent: Vec<&Server> = self
+            .servers
+            .iter()
+            .filter(|server| !self.agrees(server) && !self.answers_elsewhere(server))
+            .collect();
+        let blocks = |server: &&&Server| !is_beyond(server) && !is_over(server, now);
+        if let Some(server) = silent.iter().find(blocks) {
+            return Verdict::Waiting {
+                reason: self.sentence(server),
+            };
+        }
+        match silent.first() {
+            Some(server) => Verdict::Likely {
+                reason: self.sentence(server),
+            },
+            None if self.servers.iter().any(is_resolver) => Verdict::Likely {
+                reason: "only resolvers were asked".to_owned(),
+            },
+            None => Verdict::Ready,
         }
     }
 
@@ -182,6 +219,12 @@ impl Watch {
             if values.contains(&self.value))
     }
 
+    /// Whether a server that cannot be asked at this address has the value at another.
+    fn answers_elsewhere(&self, server: &Server) -> bool {
+        let same = |other: &&Server| other.host == server.host && self.agrees(other);
+        is_beyond(server) && self.servers.iter().any(|other| same(&other))
+    }
+
     fn is_stale(&self, server: &Server) -> bool {
         matches!(&server.latest, Some(Observation { outcome: Outcome::Values(values), .. })
             if !values.contains(&self.value))
@@ -192,7 +235,9 @@ impl Watch {
         match &server.latest {
             None => format!("{who} was not asked yet"),
             Some(observation) => match &observation.outcome {
-                Outcome::Unreachable(why) => format!("{who} cannot be reached: {why}"),
+                Outcome::Unreachable(why) | Outcome::NoRoute(why) => {
+                    format!("{who} cannot be reached: {why}")
+                }
                 Outcome::Lame(why) => format!("{who} does not answer for the zone: {why}"),
                 Outcome::Values(values) => {
                     let serial = observation
@@ -208,6 +253,31 @@ impl Watch {
     }
 }
 
+/// Whether a server has been of no use for so long that it blocks no more.
+fn is_over(server: &Server, now: Timestamp) -> bool {
+    server
+        .unusable
+        .is_some_and(|since| now >= later(since, GRACE))
+}
+
+/// Whether this machine has no route to a server.
+fn is_beyond(server: &Server) -> bool {
+    matches!(
+        &server.latest,
+        Some(Observation {
+            outcome: Outcome::NoRoute(_),
+            ..
+        })
+    )
+}
+
+fn is_resolver(server: &Server) -> bool {
+    server
+        .latest
+        .as_ref()
+        .is_some_and(|observation| observation.by_resolver)
+}
+
 fn quoted(values: &[String]) -> String {
     if values.is_empty() {
         return "no TXT record there".to_owned();
@@ -215,12 +285,20 @@ fn quoted(values: &[String]) -> String {
     let shown: Vec<String> = values
         .iter()
         .take(QUOTED)
-        .map(|value| format!("{value:?}"))
+        .map(|value| quote(value))
         .collect();
     let more = values.len().saturating_sub(QUOTED);
     match more {
         0 => shown.join(" and "),
         _ => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// A value as a stranger's server gave it, safe for a terminal and no longer than a line.
+fn quote(value: &str) -> String {
+    match value.char_indices().nth(QUOTED_CHARACTERS) {
+        Some((end, _)) => format!("{:?}…", &value[..end]),
+        None => format!("{value:?}"),
     }
 }
 
@@ -236,7 +314,7 @@ mod tests {
 
     fn watch(servers: usize) -> Watch {
         let server = |n| (format!("ns{n}.example.net"), address(n));
-        Watch::new(VALUE.to_owned(), (1..=servers).map(server).collect(), false)
+        Watch::new(VALUE.to_owned(), (1..=servers).map(server).collect())
     }
 
     fn address(n: usize) -> IpAddr {
@@ -250,6 +328,7 @@ mod tests {
             address: address(n),
             outcome,
             serial: None,
+            by_resolver: false,
         }
     }
 
@@ -298,6 +377,14 @@ mod tests {
     }
 
     #[test]
+    fn an_address_without_a_route_does_not_block() {
+        let mut watch = watch(2);
+        let beyond = says(2, Outcome::NoRoute("no IPv6 here".into()));
+        watch.record(at(0), vec![says(1, values(&[VALUE])), beyond]);
+        assert!(matches!(watch.verdict(at(0)), Verdict::Likely { .. }));
+    }
+
+    #[test]
     fn nobody_reachable_is_never_likely() {
         let mut watch = watch(1);
         watch.record(at(0), vec![says(1, Outcome::Unreachable("silence".into()))]);
@@ -306,8 +393,14 @@ mod tests {
 
     #[test]
     fn resolvers_are_never_more_than_likely() {
-        let mut watch = Watch::new(VALUE.into(), vec![("resolver".into(), address(1))], true);
-        watch.record(at(0), vec![says(1, values(&[VALUE]))]);
+        let mut watch = watch(1);
+        watch.record(
+            at(0),
+            vec![Observation {
+                by_resolver: true,
+                ..says(1, values(&[VALUE]))
+            }],
+        );
         assert!(matches!(watch.verdict(at(0)), Verdict::Likely { .. }));
     }
 
@@ -319,5 +412,77 @@ mod tests {
         assert!(!watch.should_ensure_again(at(29), after));
         assert!(watch.should_ensure_again(at(30), after));
         assert!(!watch.should_ensure_again(at(31), after));
+    }
+
+    #[test]
+    fn an_address_without_a_route_is_no_gap_while_its_server_answers_at_another() {
+        let host = "ns1.example.net".to_owned();
+        let servers = vec![(host.clone(), address(1)), (host.clone(), address(2))];
+        let mut watch = Watch::new(VALUE.to_owned(), servers);
+        let beyond = Observation {
+            host,
+            ..says(2, Outcome::NoRoute("no IPv6 here".into()))
+        };
+        watch.record(at(0), vec![says(1, values(&[VALUE])), beyond]);
+        assert_eq!(watch.verdict(at(0)), Verdict::Ready);
+    }
+
+    #[test]
+    fn a_server_that_goes_silent_later_gets_its_whole_grace() {
+        let mut watch = watch(2);
+        watch.record(at(0), vec![says(1, values(&[VALUE])), says(2, values(&[]))]);
+        let silence = || says(2, Outcome::Unreachable("silence".into()));
+        watch.record(at(20), vec![silence()]);
+        assert!(matches!(watch.verdict(at(29)), Verdict::Waiting { .. }));
+        watch.record(at(30), vec![silence()]);
+        assert!(matches!(watch.verdict(at(30)), Verdict::Likely { .. }));
+    }
+
+    #[test]
+    fn rounds_are_close_together_first_and_then_every_five_seconds() {
+        let mut watch = watch(1);
+        let mut now = at(0);
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            watch.record(now, vec![says(1, values(&[]))]);
+            let next = watch.next().1.unwrap();
+            pauses.push(next.duration_since(now).as_millis());
+            now = next;
+        }
+        let wanted = [50, 100, 200, 500, 1000, 2000, 3000, 5000, 5000, 5000];
+        assert_eq!(pauses, wanted);
+    }
+
+    #[test]
+    fn the_end_of_a_grace_is_a_time_to_ask() {
+        let mut watch = watch(2);
+        for second in 0..9 {
+            let silence = says(2, Outcome::Unreachable("silence".into()));
+            watch.record(at(second), vec![says(1, values(&[VALUE])), silence]);
+        }
+        assert_eq!(watch.next().1, Some(at(10)));
+    }
+
+    #[test]
+    fn a_server_that_was_given_up_does_not_hold_up_the_others() {
+        let mut watch = watch(2);
+        for second in [0, 10] {
+            let silence = says(1, Outcome::Unreachable("silence".into()));
+            watch.record(at(second), vec![silence, says(2, values(&[]))]);
+        }
+        assert_eq!(watch.next().0, [("ns2.example.net".to_owned(), address(2))]);
+    }
+
+    #[test]
+    fn what_a_stranger_says_is_escaped_and_cut() {
+        let nasty = format!("\u{1b}[31m{}", "x".repeat(500));
+        let mut watch = watch(1);
+        watch.record(at(0), vec![says(1, values(&[&nasty, "b", "c"]))]);
+        let Verdict::Waiting { reason } = watch.verdict(at(0)) else {
+            panic!("not waiting");
+        };
+        assert!(!reason.contains('\u{1b}') && reason.contains("\\u{1b}[31m"));
+        assert!(reason.ends_with("…, \"b\" and 1 more"), "{reason}");
+        assert!(reason.len() < 200);
     }
 }

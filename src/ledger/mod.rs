@@ -1,1 +1,252 @@
-//! The I/O of the ledger: one batch a zone.
+//! The I/O of the ledger: gathers what is wanted of one zone, saves it, asks the DNS host once, saves what came.
+//!
+//! What an entry wants is decided in `engine::ledger`; here is when a batch leaves and how a refused one is split.
+
+mod batch;
+mod zone;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use countersign_providers::clock::Clock;
+use countersign_providers::record::Zone;
+use countersign_providers::{Provider, ProviderError};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::engine::ledger::{Entry, Owner, RecordId};
+use crate::store::{Key, Saved, Session, StoreError};
+
+use zone::{Request, ZoneTask};
+
+/// Under which keys entries are kept.
+pub const PREFIX: &str = "ledger/";
+/// Requests that one zone may have waiting; more than all certificates in flight ever make.
+const QUEUE: usize = 4096;
+
+/// Puts TXT values at DNS hosts and takes them away again. Cheap to clone.
+#[derive(Clone)]
+pub struct Ledger(Arc<Inner>);
+
+struct Inner {
+    session: Session,
+    providers: BTreeMap<String, Arc<dyn Provider>>,
+    clock: Clock,
+    zones: Mutex<HashMap<(String, Zone), mpsc::Sender<Request>>>,
+    /// Authorizations on their way to a DNS host.
+    approaching: watch::Sender<Approaching>,
+    /// Values that are to be gone and are not yet, by zone.
+    leaving: watch::Sender<HashMap<(String, Zone), Leaving>>,
+}
+
+/// Authorizations on their way to a DNS host.
+#[derive(Clone, Copy, Debug, Default)]
+struct Approaching {
+    /// Those whose value is not there yet.
+    all: usize,
+    /// Those of them that have already asked for it.
+    asked: usize,
+}
+
+/// Values of one zone that are to be gone and are not yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leaving {
+    /// How many.
+    pub values: usize,
+    /// Why the host does not let them go.
+    pub failure: Option<String>,
+}
+
+/// Why a value is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum PresentError {
+    /// The host refused or did not answer.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// It could not be saved, so the host was not asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no such provider any more.
+    #[error("the provider {0} is not in the configuration any more")]
+    NoProvider(String),
+}
+
+impl Ledger {
+    /// Loads every entry. Owners for whom `lives` is false are forgotten, so that what a dead process left is removed.
+    pub async fn start(
+        session: Session,
+        providers: BTreeMap<String, Arc<dyn Provider>>,
+        clock: Clock,
+        lives: impl Fn(&Owner) -> bool,
+    ) -> Result<Self, StoreError> {
+        let entries = session.load_all::<Entry>(PREFIX).await?;
+        let ledger = Self(Arc::new(Inner {
+            session,
+            providers,
+            clock,
+            zones: Mutex::default(),
+            approaching: watch::Sender::default(),
+            leaving: watch::Sender::default(),
+        }));
+        let mut by_zone: HashMap<_, Vec<Saved<Entry>>> = HashMap::new();
+        for entry in entries {
+            let at = (
+                entry.value.record.provider.clone(),
+                entry.value.record.zone.clone(),
+            );
+            by_zone.entry(at).or_default().push(entry);
+        }
+        for ((provider, zone), entries) in by_zone {
+            let orphans: Vec<(Owner, RecordId)> = entries
+                .iter()
+                .flat_map(|entry| {
+                    let record = &entry.value.record;
+                    entry
+                        .value
+                        .owners()
+                        .map(move |owner| (owner.clone(), record.clone()))
+                })
+                .filter(|(owner, _)| !lives(owner))
+                .collect();
+            // A provider that is gone cannot be asked: its entries stay, and `status` names them.
+            let Some(requests) = ledger.zone(&provider, &zone, entries) else {
+                continue;
+            };
+            for (owner, record) in orphans {
+                let (reply, _) = oneshot::channel();
+                let _ = requests
+                    .send(Request::Release {
+                        owner,
+                        record,
+                        reply,
+                    })
+                    .await;
+            }
+        }
+        Ok(ledger)
+    }
+
+    /// Has `record` put at its host; answers when the host says that it is there.
+    pub async fn present(
+        &self,
+        owner: Owner,
+        record: RecordId,
+        ttl: u32,
+    ) -> Result<(), PresentError> {
+        let requests = self
+            .zone(&record.provider, &record.zone, Vec::new())
+            .ok_or_else(|| PresentError::NoProvider(record.provider.clone()))?;
+        let (reply, answer) = oneshot::channel();
+        let sent = requests
+            .send(Request::Present {
+                owner,
+                record,
+                ttl,
+                reply,
+            })
+            .await;
+        // After the request is in the queue: a batch must not leave between the two.
+        let _asked = Asked::new(&self.0.approaching);
+        match (sent, answer.await) {
+            (Ok(()), Ok(result)) => result,
+            _ => Err(PresentError::Store(StoreError::Io(
+                "the ledger has stopped".to_owned(),
+            ))),
+        }
+    }
+
+    /// Wants `record` no more; answers when that is saved. Its removal goes on by itself.
+    pub async fn release(&self, owner: Owner, record: RecordId) -> Result<(), StoreError> {
+        let Some(requests) = self.zone(&record.provider, &record.zone, Vec::new()) else {
+            return Ok(());
+        };
+        let (reply, answer) = oneshot::channel();
+        let sent = requests
+            .send(Request::Release {
+                owner,
+                record,
+                reply,
+            })
+            .await;
+        match (sent, answer.await) {
+            (Ok(()), Ok(result)) => result,
+            _ => Err(StoreError::Io("the ledger has stopped".to_owned())),
+        }
+    }
+
+    /// Notes that one attempt has `now` authorizations on their way instead of `before`.
+    pub fn approach(&self, before: usize, now: usize) {
+        if before != now {
+            self.0
+                .approaching
+                .send_modify(|count| count.all = (count.all + now).saturating_sub(before));
+        }
+    }
+
+    /// Waits until nothing of ours is left at any host, at most `limit`; what is left then.
+    pub async fn quiet(&self, limit: Duration) -> Vec<((String, Zone), Leaving)> {
+        let mut leaving = self.0.leaving.subscribe();
+        let gone = leaving.wait_for(|zones| zones.values().all(|zone| zone.values == 0));
+        self.0.clock.timeout(limit, gone).await;
+        let zones = self.0.leaving.borrow();
+        let left = zones.iter().filter(|(_, zone)| zone.values > 0);
+        left.map(|(at, zone)| (at.clone(), zone.clone())).collect()
+    }
+
+    /// The queue of one zone; its task is started when it is not there yet.
+    fn zone(
+        &self,
+        provider: &str,
+        zone: &Zone,
+        entries: Vec<Saved<Entry>>,
+    ) -> Option<mpsc::Sender<Request>> {
+        let host = self.0.providers.get(provider)?;
+        let at = (provider.to_owned(), zone.clone());
+        let mut zones = self.0.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = zones.entry(at.clone()).or_insert_with(|| {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            let task = ZoneTask::new(&self.0, at, Arc::clone(host), entries, receiver);
+            tokio::spawn(task.run());
+            sender
+        });
+        Some(queue.clone())
+    }
+}
+
+/// Counts one authorization as having asked, for as long as it waits for its answer.
+struct Asked<'a>(&'a watch::Sender<Approaching>);
+
+impl<'a> Asked<'a> {
+    fn new(approaching: &'a watch::Sender<Approaching>) -> Self {
+        approaching.send_modify(|count| count.asked += 1);
+        Self(approaching)
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| count.asked -= 1);
+    }
+}
+
+impl Approaching {
+    /// Whether everybody who is on the way has asked.
+    fn is_complete(self) -> bool {
+        self.all <= self.asked
+    }
+}
+
+/// Where an entry is kept.
+fn key(record: &RecordId) -> Key {
+    let zone = &record.zone;
+    let segments = [
+        "ledger",
+        &record.provider,
+        zone.name.as_str(),
+        &zone.id,
+        record.name.as_str(),
+        &record.value,
+    ];
+    // base64url is case-sensitive and keys are not made for upper case: it is percent-encoded, which keeps it apart.
+    Key::of(&segments)
+}

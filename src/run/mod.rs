@@ -1,1 +1,16 @@
 //! Decides what runs next, performs effects, feeds events back.
+
+pub mod accounts;
+pub mod delivering;
+pub mod journal;
+pub mod locate;
+pub mod progress;
+pub mod records;
+pub mod scheduler;
+pub mod shared;
+pub mod worker;
+
+/// The built-in nameserver's name among the providers; no name in the configuration begins with a colon.
+pub const BUILT_IN: &str = ":nameserver";
+/// A sleep lasts at most this long; then the wall clock is read again.
+const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(60);

@@ -1,7 +1,24 @@
 //! The store: records under keys, changed by one atomic transaction over many of them.
 //!
-//! [`Store`] is the contract, `memory` and `redb` keep it, `contract` (tests) is the battery both must pass. Private
-//! material is sealed by `seal` before it comes here. This module knows nothing of what the records mean.
+//! [`Store`] is the contract, [`MemoryStore`] and [`RedbStore`] keep it, `contract` (tests) is the battery both must
+//! pass. Private material is sealed by a [`Sealer`] before it comes here. [`open_state`] opens a state directory with
+//! both. This module knows nothing of what the records mean.
+
+mod backend;
+mod directory;
+mod lease;
+mod memory;
+mod redb;
+mod seal;
+mod session;
+mod writer;
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::fmt;
 use std::time::Duration;
@@ -9,6 +26,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use self::redb::RedbStore;
+pub use directory::open_state;
+pub use memory::MemoryStore;
+pub use seal::{Sealed, Sealer};
+pub use session::{Keep, Saved, Session};
 
 /// Records under keys.
 #[async_trait]
@@ -24,17 +47,21 @@ pub trait Store: Send + Sync {
 
     /// Makes all of `writes` durable, or none. It is refused as [`StoreError::Conflict`] when a key in `expect` has
     /// another version, and as [`StoreError::Fenced`] when `fence` is not its lease's newest token.
-    /// On success every written key's version is one more than it was. Commits that wait at the same time share
-    /// one `fsync`.
+    /// On success gives the version that every written record has now, higher than every version before it in this
+    /// store. Of several writes to one key the last one counts. Commits that wait at the same time share one `fsync`.
+    ///
+    /// After [`StoreError::Io`] the writes were made or not, all together: read to know. After every other refusal
+    /// nothing was changed.
     async fn commit(
         &self,
         fence: &Fence,
         expect: &[(Key, Version)],
         writes: &[Write],
-    ) -> Result<(), StoreError>;
+    ) -> Result<Version, StoreError>;
 
     /// Takes or renews the lease `name` for `holder` until `now + ttl`. Taking it anew, also after it ran out,
-    /// gives a token higher than every one before; renewing keeps the token.
+    /// gives a token higher than every one before; renewing keeps the token. So a holder is one life of one process,
+    /// not a machine.
     async fn lease(
         &self,
         name: &str,
@@ -85,19 +112,20 @@ impl fmt::Display for Key {
     }
 }
 
-/// How often a record was written; [`Version::ABSENT`] where there is none.
+/// Which commit wrote a record, counted over the whole store; [`Version::ABSENT`] where there is none. Since no two
+/// commits share one, a record that was deleted and written again never has a version that it had before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Version(pub u64);
 
 impl Version {
-    /// The version of a key without a record. A key that was deleted and is written again starts at 1.
+    /// The version of a key without a record.
     pub const ABSENT: Self = Self(0);
 }
 
 /// A record as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// How often it was written.
+    /// The commit that wrote it.
     pub version: Version,
     /// What was written.
     pub value: Vec<u8>,
@@ -128,7 +156,7 @@ pub enum StoreError {
     #[error("the record {0} was changed by somebody else")]
     Conflict(Key),
     /// Another process took the lease.
-    #[error("the lease {0} was taken over by another process")]
+    #[error("the lease {0} was given back or taken over by another process")]
     Fenced(String),
     /// Another holder has the lease until then.
     #[error("the lease {name} is held by {holder} until {until}")]
@@ -141,10 +169,10 @@ pub enum StoreError {
         until: Timestamp,
     },
     /// No room; nothing was changed.
-    #[error("no space left for the store in {0}; nothing was changed")]
+    #[error("no space left for the store in {0}; nothing was changed, free some and it goes on")]
     Full(String),
     /// Another process has the store open.
-    #[error("the store in {path} is in use by process {pid}")]
+    #[error("the store in {path} is in use by process {pid}; wait until it ends, or stop it")]
     InUse {
         /// The state directory.
         path: String,
@@ -152,7 +180,9 @@ pub enum StoreError {
         pid: u32,
     },
     /// Made by a newer Countersign.
-    #[error("the store in {path} has format {found}; this version knows up to {known}")]
+    #[error(
+        "the store in {path} has format {found}; this version of Countersign knows up to {known}, so use the newer one that wrote it"
+    )]
     Newer {
         /// The state directory.
         path: String,

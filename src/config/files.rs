@@ -1,0 +1,142 @@
+//! A look at what the configuration names: secrets, key files, roots. Reads files and the environment; starts no
+//! program and uses no network.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use countersign_providers::clock::Clock;
+use countersign_providers::rfc2136::Tsig;
+use countersign_providers::secret::SecretSource;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::checked::{Config, ProviderSettings};
+
+/// The permission bit that lets others read.
+const OTHERS_READ: u32 = 0o004;
+
+/// Something that a look at the files found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is, a sentence without a full stop, beginning with the path in the configuration.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// How bad a [`Finding`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It works, and is unwise.
+    Warning,
+    /// It cannot work.
+    Error,
+}
+
+impl Config {
+    /// Reads every secret, key file and root that is named. Commands that give secrets are not run: they could use
+    /// the network.
+    pub async fn check_files(&self, clock: &Clock) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (path, source) in self.secrets() {
+            findings.extend(check_secret(&path, &source, clock).await);
+        }
+        for authority in &self.authorities {
+            let path = format!("authorities.{}", authority.name);
+            if let Some(trust) = &authority.trust {
+                findings.extend(check_roots(&format!("{path}.trust"), trust));
+            }
+            if authority.insecure && authority.directory.starts_with("https:") {
+                findings.push(Finding {
+                    severity: Severity::Warning,
+                    message: format!(
+                        "{path}.insecure: it allows plain http, and the directory is https anyway"
+                    ),
+                    hint: "take it out; a private root of the authority goes into `trust`"
+                        .to_owned(),
+                });
+            }
+        }
+        findings
+    }
+
+    /// Every secret with its path, each source once.
+    fn secrets(&self) -> Vec<(String, SecretSource)> {
+        let mut all = Vec::new();
+        all.extend(
+            self.seal_key
+                .iter()
+                .map(|it| ("seal-key".to_owned(), it.clone())),
+        );
+        for authority in &self.authorities {
+            let account = authority.external_account.iter();
+            let path = format!("authorities.{}.external-account.mac-key", authority.name);
+            all.extend(account.map(|it| (path.clone(), it.mac_key.clone())));
+        }
+        for (name, ProviderSettings::Rfc2136(settings)) in &self.providers {
+            let path = format!("providers.{name}.rfc2136.tsig");
+            all.extend(settings.tsig.as_ref().map(|tsig| match tsig {
+                Tsig::KeyFile(file) => {
+                    (format!("{path}.keyfile"), SecretSource::File(file.clone()))
+                }
+                Tsig::Parts { secret, .. } => (format!("{path}.secret"), secret.clone()),
+            }));
+        }
+        let mut seen = BTreeSet::new();
+        all.retain(|(_, source)| seen.insert(source.describe()));
+        all
+    }
+}
+
+async fn check_secret(path: &str, source: &SecretSource, clock: &Clock) -> Option<Finding> {
+    if matches!(source, SecretSource::Command(_)) {
+        return None;
+    }
+    if let Err(error) = source.read(clock).await {
+        return Some(Finding {
+            severity: Severity::Error,
+            message: format!("{path}: {error}"),
+            hint:
+                "make it readable for the user that runs countersign, or correct the configuration"
+                    .to_owned(),
+        });
+    }
+    let file = source.path()?;
+    let mode = std::fs::metadata(&file).ok()?.permissions().mode() & 0o7777;
+    (mode & OTHERS_READ != 0).then(|| Finding {
+        severity: Severity::Warning,
+        message: format!(
+            "{path}: {} can be read by others (mode {mode:04o})",
+            file.display()
+        ),
+        hint: format!("chmod o-rwx {}", file.display()),
+    })
+}
+
+fn check_roots(path: &str, file: &Path) -> Option<Finding> {
+    let problem = match roots_in(file) {
+        Ok(0) => "has no certificate in it".to_owned(),
+        Ok(_) => return None,
+        Err(error) => error,
+    };
+    Some(Finding {
+        severity: Severity::Error,
+        message: format!("{path}: {} {problem}", file.display()),
+        hint: "name a PEM file with the root certificate of the authority's own HTTPS".to_owned(),
+    })
+}
+
+fn roots_in(file: &Path) -> Result<usize, String> {
+    let pem = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
+    let mut count = 0;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let der = certificate.map_err(|error| format!("is not PEM: {error}"))?;
+        x509_parser::parse_x509_certificate(&der)
+            .map_err(|error| format!("has a certificate that cannot be read: {error}"))?;
+        count += 1;
+    }
+    Ok(count)
+}

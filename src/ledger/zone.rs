@@ -1,0 +1,311 @@
+//! The task of one zone: one batch in flight, everything else waits and joins the next one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_providers::clock::Clock;
+use countersign_providers::record::Zone;
+use countersign_providers::{Provider, ProviderError};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::batch::Batch;
+use super::{Approaching, Inner, Leaving, PresentError, key};
+use crate::engine::EffectId;
+use crate::engine::ledger::{Effect, Entry, Event, Owner, RecordId};
+use crate::store::{Keep, Saved, Session, StoreError, Write};
+
+/// A batch waits this long for authorizations that are on their way, or for more removals.
+const WINDOW: Duration = Duration::from_millis(50);
+/// A sleep lasts at most this long; then the wall clock is read again.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// What an attempt asks of the ledger.
+pub(super) enum Request {
+    Present {
+        owner: Owner,
+        record: RecordId,
+        ttl: u32,
+        reply: oneshot::Sender<Result<(), PresentError>>,
+    },
+    Release {
+        owner: Owner,
+        record: RecordId,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+}
+
+/// Who waits for a value to be there.
+struct Waiter {
+    ttl: u32,
+    reply: oneshot::Sender<Result<(), PresentError>>,
+}
+
+pub(super) struct ZoneTask {
+    at: (String, Zone),
+    host: Arc<dyn Provider>,
+    session: Session,
+    clock: Clock,
+    requests: mpsc::Receiver<Request>,
+    approaching: watch::Receiver<Approaching>,
+    leaving: watch::Sender<HashMap<(String, Zone), Leaving>>,
+    entries: BTreeMap<RecordId, Saved<Entry>>,
+}
+
+impl ZoneTask {
+    pub(super) fn new(
+        ledger: &Inner,
+        at: (String, Zone),
+        host: Arc<dyn Provider>,
+        entries: Vec<Saved<Entry>>,
+        requests: mpsc::Receiver<Request>,
+    ) -> Self {
+        Self {
+            at,
+            host,
+            session: ledger.session.clone(),
+            clock: ledger.clock.clone(),
+            requests,
+            approaching: ledger.approaching.subscribe(),
+            leaving: ledger.leaving.clone(),
+            entries: entries
+                .into_iter()
+                .map(|e| (e.value.record.clone(), e))
+                .collect(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        self.publish();
+        loop {
+            let Some(gathered) = self.gather().await else {
+                return;
+            };
+            self.round(gathered).await;
+            self.publish();
+        }
+    }
+
+    /// Waits for something to do, then a moment for more of it. `None` when nobody can ask any more.
+    async fn gather(&mut self) -> Option<Vec<Request>> {
+        let mut gathered = Vec::new();
+        let wake = self.wake();
+        if wake.is_none_or(|wake| wake > self.clock.now()) {
+            let pause = wake.map_or(LONGEST_SLEEP, |wake| {
+                self.clock.until(wake).min(LONGEST_SLEEP)
+            });
+            tokio::select! {
+                request = self.requests.recv() => gathered.push(request?),
+                () = self.clock.sleep(pause) => {}
+            }
+        }
+        let window = self.clock.sleep(WINDOW);
+        tokio::pin!(window);
+        loop {
+            while let Ok(request) = self.requests.try_recv() {
+                gathered.push(request);
+            }
+            let adds = gathered
+                .iter()
+                .any(|request| matches!(request, Request::Present { .. }));
+            if gathered.is_empty() || (adds && self.approaching.borrow_and_update().is_complete()) {
+                return Some(gathered);
+            }
+            tokio::select! {
+                request = self.requests.recv() => gathered.push(request?),
+                _ = self.approaching.changed(), if adds => {}
+                () = &mut window => return Some(gathered),
+            }
+        }
+    }
+
+    /// Saves what is wanted, asks the host, saves what came.
+    async fn round(&mut self, gathered: Vec<Request>) {
+        let mut waiting: BTreeMap<RecordId, Vec<Waiter>> = BTreeMap::new();
+        let mut released = Vec::new();
+        let before = self.entries.clone();
+        let now = self.clock.now();
+        for request in gathered {
+            match request {
+                Request::Present {
+                    owner,
+                    record,
+                    ttl,
+                    reply,
+                } => {
+                    self.entry(&record).value.apply(now, Event::Intended(owner));
+                    waiting
+                        .entry(record)
+                        .or_default()
+                        .push(Waiter { ttl, reply });
+                }
+                Request::Release {
+                    owner,
+                    record,
+                    reply,
+                } => {
+                    if let Some(entry) = self.entries.get_mut(&record) {
+                        entry.value.apply(now, Event::Released(owner));
+                    }
+                    released.push(reply);
+                }
+            }
+        }
+        if let Err(error) = self.save().await {
+            self.entries = before;
+            let said = error.to_string();
+            let again = || StoreError::Io(said.clone());
+            for reply in released {
+                let _ = reply.send(Err(again()));
+            }
+            for waiter in waiting.into_values().flatten() {
+                let _ = waiter.reply.send(Err(PresentError::Store(again())));
+            }
+            return;
+        }
+        for reply in released {
+            let _ = reply.send(Ok(()));
+        }
+        self.publish();
+        self.ask(now, waiting).await;
+        if let Err(error) = self.save().await {
+            // What is kept says "asked": the next process looks again.
+            tracing::warn!(zone = %self.at.1.name, "{error}");
+        }
+    }
+
+    async fn ask(&mut self, now: Timestamp, mut waiting: BTreeMap<RecordId, Vec<Waiter>>) {
+        let mut batch = Batch::default();
+        let mut looks = Vec::new();
+        for (record, entry) in &self.entries {
+            let due = entry.value.pending(now).effects.into_iter().next();
+            match (waiting.get(record), due) {
+                (Some(waiters), _) if entry.value.owners().next().is_some() => {
+                    batch.ensure(record, waiters.first().map_or(0, |waiter| waiter.ttl));
+                }
+                (_, Some((_, Effect::Remove))) => batch.remove(record),
+                (_, Some((id, Effect::Look))) => looks.push((id, record.clone())),
+                _ => {}
+            }
+        }
+        let host = Arc::clone(&self.host);
+        let clock = self.clock.clone();
+        let zone = self.at.1.clone();
+        batch
+            .perform(&*host, &zone, &clock, |record, ensured, result| {
+                self.told(record, ensured, &result);
+                for waiter in waiting.remove(record).into_iter().flatten() {
+                    let _ = waiter
+                        .reply
+                        .send(result.clone().map_err(PresentError::Provider));
+                }
+            })
+            .await;
+        // Wanted by one and given up by the same before it was asked for.
+        for waiter in waiting.into_values().flatten() {
+            let _ = waiter.reply.send(Ok(()));
+        }
+        self.look(looks).await;
+    }
+
+    /// Notes what the host said of one value.
+    fn told(&mut self, record: &RecordId, ensured: bool, result: &Result<(), ProviderError>) {
+        let now = self.clock.now();
+        let Some(entry) = self.entries.get_mut(record) else {
+            return;
+        };
+        let event = match ensured {
+            true => Event::Ensured(result.clone()),
+            false => Event::Removed(result.clone()),
+        };
+        entry.value.apply(now, event);
+    }
+
+    async fn look(&mut self, looks: Vec<(EffectId, RecordId)>) {
+        if looks.is_empty() {
+            return;
+        }
+        let names: Vec<_> = looks
+            .iter()
+            .map(|(_, record)| record.name.clone())
+            .collect();
+        let context = super::batch::context(&self.clock);
+        let seen = self.host.observe(&self.at.1, &names, &context).await;
+        let now = self.clock.now();
+        for (_, record) in looks {
+            let there = seen.clone().map(|sets| {
+                sets.iter()
+                    .any(|set| set.name == record.name && set.values.contains(&record.value))
+            });
+            if let Some(entry) = self.entries.get_mut(&record) {
+                entry.value.apply(now, Event::Looked(there));
+            }
+        }
+    }
+
+    fn entry(&mut self, record: &RecordId) -> &mut Saved<Entry> {
+        self.entries
+            .entry(record.clone())
+            .or_insert_with(|| Saved::new(key(record), Entry::new(record.clone())))
+    }
+
+    /// Saves every entry that changed, and forgets those that are over, in one transaction.
+    async fn save(&mut self) -> Result<(), StoreError> {
+        let (mut expect, mut writes, mut changed) = (Vec::new(), Vec::new(), Vec::new());
+        for (record, entry) in &self.entries {
+            if entry.value.is_over() {
+                expect.push(entry.expectation());
+                writes.push(Write::Delete(entry.key.clone()));
+            } else if let Some(bytes) = entry.changed() {
+                expect.push(entry.expectation());
+                writes.push(Write::Put(entry.key.clone(), bytes.clone()));
+                changed.push((record.clone(), bytes));
+            }
+        }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let version = self.session.commit(&expect, &writes).await?;
+        self.entries.retain(|_, entry| !entry.value.is_over());
+        for (record, bytes) in changed {
+            if let Some(entry) = self.entries.get_mut(&record) {
+                entry.committed(bytes, version);
+            }
+        }
+        Ok(())
+    }
+
+    /// When an entry wants something by itself.
+    fn wake(&self) -> Option<Timestamp> {
+        let now = self.clock.now();
+        let wakes = self.entries.values().filter_map(|entry| {
+            let pending = entry.value.pending(now);
+            // What is to be added is asked for by its attempt.
+            let own = |(_, effect): &(EffectId, Effect)| *effect != Effect::Ensure;
+            if pending.effects.iter().any(own) {
+                Some(now)
+            } else {
+                pending.wake
+            }
+        });
+        wakes.min()
+    }
+
+    fn publish(&self) {
+        let leaving = self
+            .entries
+            .values()
+            .filter(|entry| entry.value.is_withdrawing());
+        let failure = leaving
+            .clone()
+            .find_map(|entry| entry.value.failure.clone());
+        let values = leaving.count();
+        let failure = failure.map(|failure| failure.sentence);
+        let at = self.at.clone();
+        self.leaving.send_if_modified(|zones| {
+            let new = Leaving { values, failure };
+            zones.insert(at, new.clone()).as_ref() != Some(&new)
+        });
+    }
+}

@@ -1,0 +1,160 @@
+//! Makes an authority's account ready: key drawn and saved, then registered.
+
+use countersign_providers::clock::Clock;
+
+use super::records;
+use super::shared::{Authority, Shared};
+use crate::acme::{AccountKey, ExternalAccount};
+use crate::engine::account::{Account, AccountId, Effect, Event};
+use crate::engine::order::CaFault;
+use crate::engine::reaction::{Failure, Whose};
+use crate::store::{Saved, Sealed, Write};
+
+/// An account that can be used.
+pub struct Ready {
+    /// Its URL.
+    pub url: String,
+    /// Its key's thumbprint.
+    pub thumbprint: String,
+    /// Its key.
+    pub key: AccountKey,
+}
+
+/// Brings the account of `authority` as far as it goes now.
+pub async fn ready(shared: &Shared, authority: &Authority) -> Result<Ready, Failure> {
+    let _alone = authority.account.lock().await;
+    let id = id(authority);
+    let key = records::account(&id);
+    let loaded = shared
+        .session
+        .load::<Account>(key.clone())
+        .await
+        .map_err(store_failure)?;
+    let mut account = loaded.unwrap_or_else(|| Saved::new(key, Account::new(id.clone())));
+    account.value.hurry();
+    loop {
+        if let Some((url, thumbprint)) = account.value.ready() {
+            let (url, thumbprint) = (url.to_owned(), thumbprint.to_owned());
+            return Ok(Ready {
+                url,
+                thumbprint,
+                key: load_key(shared, &id).await?,
+            });
+        }
+        if let Some((failure, _)) = account.value.failure() {
+            return Err(named(authority, failure));
+        }
+        let pending = account.value.pending(shared.clock.now());
+        let Some((effect_id, effect)) = pending.effects.into_iter().next() else {
+            wait(&shared.clock, pending.wake).await;
+            continue;
+        };
+        let mut writes = Vec::new();
+        let event = match effect {
+            Effect::MakeKey => {
+                let secret = AccountKey::generate().map_err(internal)?;
+                let thumbprint = AccountKey::load(&secret).map_err(internal)?.thumbprint();
+                let at = records::account_key(&id);
+                let sealed = shared.sealer.seal(&at, &secret).map_err(store_failure)?;
+                writes.push(Write::Put(
+                    at,
+                    serde_json::to_vec(&sealed).map_err(internal)?,
+                ));
+                Event::KeySaved(thumbprint)
+            }
+            Effect::Register => Event::Registered(register(shared, authority, &id).await?),
+        };
+        account.value.apply(shared.clock.now(), &effect_id, event);
+        shared
+            .session
+            .save(&mut [&mut account], writes)
+            .await
+            .map_err(store_failure)?;
+    }
+}
+
+/// What the account of `authority` belongs to.
+pub fn id(authority: &Authority) -> AccountId {
+    let external = authority.settings.external_account.as_ref();
+    AccountId {
+        directory: authority.settings.directory.clone(),
+        external: external.map(|external| external.key_id.clone()),
+    }
+}
+
+async fn register(
+    shared: &Shared,
+    authority: &Authority,
+    id: &AccountId,
+) -> Result<Result<String, CaFault>, Failure> {
+    let key = load_key(shared, id).await?;
+    let settings = &authority.settings;
+    let external = match &settings.external_account {
+        Some(external) => {
+            let mac = external.mac_key.read(&shared.clock).await;
+            let mac = mac.map_err(|error| Failure::new(Whose::You, error.to_string()))?;
+            let external = ExternalAccount::new(&external.key_id, &mac);
+            Some(external.map_err(|error| Failure::new(Whose::You, error.to_string()))?)
+        }
+        None => None,
+    };
+    let answer = authority
+        .client
+        .new_account(
+            &key,
+            &settings.contact,
+            settings.agree_to_terms,
+            external.as_ref(),
+        )
+        .await;
+    Ok(answer.map(|account| account.url))
+}
+
+async fn load_key(shared: &Shared, id: &AccountId) -> Result<AccountKey, Failure> {
+    let at = records::account_key(id);
+    let sealed = shared
+        .session
+        .load::<Sealed>(at.clone())
+        .await
+        .map_err(store_failure)?;
+    let sealed = sealed.ok_or_else(|| {
+        Failure::new(
+            Whose::Countersign,
+            format!("the key of the account at {} is missing", id.directory),
+        )
+    })?;
+    let secret = shared
+        .sealer
+        .open(&at, &sealed.value)
+        .map_err(store_failure)?;
+    AccountKey::load(&secret).map_err(internal)
+}
+
+fn named(authority: &Authority, failure: &Failure) -> Failure {
+    let sentence = format!(
+        "authority {}: {}",
+        authority.settings.name, failure.sentence
+    );
+    Failure {
+        sentence,
+        ..failure.clone()
+    }
+}
+
+async fn wait(clock: &Clock, wake: Option<jiff::Timestamp>) {
+    if let Some(wake) = wake {
+        clock
+            .sleep(clock.until(wake).min(super::LONGEST_SLEEP))
+            .await;
+    }
+}
+
+/// The store's failure: a person must make room, or look at the disk.
+pub(super) fn store_failure(error: crate::store::StoreError) -> Failure {
+    Failure::new(Whose::You, error.to_string())
+}
+
+/// A failure of our own making.
+pub(super) fn internal(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Whose::Countersign, error.to_string())
+}

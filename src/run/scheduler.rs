@@ -1,0 +1,271 @@
+//! What runs next: which certificates are due, in which order, how many at once.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
+use tokio_util::sync::CancellationToken;
+
+use super::accounts::{self, store_failure};
+use super::delivering;
+use super::progress::Progress;
+use super::records;
+use super::shared::{Shared, Wanted};
+use super::worker::{Until, Worker};
+use crate::engine::attempt::{Attempt, End};
+use crate::engine::certificate::{Certificate, Trouble};
+use crate::engine::names::CertificateName;
+use crate::engine::reaction::{Failure, Whose};
+use crate::engine::renewal::Reason;
+use crate::store::{Saved, StoreError};
+
+/// Attempts at one authority that must have failed by its own fault before the next one is asked.
+const FAILURES_BEFORE_NEXT: u32 = 3;
+
+/// What one pass is to do.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Only these; all when empty.
+    pub only: BTreeSet<CertificateName>,
+    /// Also what is not due.
+    pub force: bool,
+    /// Whether stored pauses after failures are skipped: a person asked.
+    pub ignore_back_off: bool,
+}
+
+/// What one pass came to, a certificate each.
+pub type Report = Vec<(CertificateName, Result<(), Failure>)>;
+
+/// One pass: everything that is due is issued and delivered, the most urgent first, as many at once as each authority
+/// bears. One bad certificate delays no other.
+pub async fn pass(
+    shared: &Arc<Shared>,
+    selection: &Selection,
+    stop: &CancellationToken,
+) -> Result<Report, StoreError> {
+    let mut jobs = Vec::new();
+    for name in shared.certificates.keys() {
+        if !selection.only.is_empty() && !selection.only.contains(name) {
+            continue;
+        }
+        if let Some(job) = job(shared, name, selection).await? {
+            jobs.push(job);
+        }
+    }
+    jobs.sort_by_key(|job| job.ends);
+    let running = jobs.into_iter().map(|job| {
+        let (shared, stop) = (Arc::clone(shared), stop.clone());
+        tokio::spawn(async move {
+            let name = job.certificate.value.name.clone();
+            let result = one(&shared, job, stop).await;
+            if let Err(failure) = &result {
+                shared
+                    .watchers
+                    .tell(&name, Progress::Failed(failure.clone()));
+            }
+            shared
+                .watchers
+                .tell(&name, Progress::Finished(result.is_ok()));
+            (name, result)
+        })
+    });
+    let mut report = Report::new();
+    for done in join_all(running).await {
+        match done {
+            Ok(done) => report.push(done),
+            Err(error) => tracing::error!("a certificate's task ended unexpectedly: {error}"),
+        }
+    }
+    Ok(report)
+}
+
+/// When the next pass has something to do; `None` when nothing ever will.
+pub async fn next(shared: &Shared) -> Result<Option<Timestamp>, StoreError> {
+    let mut next: Option<Timestamp> = None;
+    for (name, wanted) in &shared.certificates {
+        let certificate = certificate(shared, name).await?.value;
+        let due = certificate.due(&wanted.specification).at;
+        next = Some(next.map_or(due, |next| next.min(due)));
+    }
+    Ok(next)
+}
+
+/// A certificate that has something to do.
+struct Job {
+    certificate: Saved<Certificate>,
+    attempt: Option<Saved<Attempt>>,
+    due: Option<Reason>,
+    /// When the present certificate ends: what ends first goes first, and what has none before that.
+    ends: Option<Timestamp>,
+}
+
+async fn job(
+    shared: &Shared,
+    name: &CertificateName,
+    selection: &Selection,
+) -> Result<Option<Job>, StoreError> {
+    let wanted = &shared.certificates[name];
+    let certificate = certificate(shared, name).await?;
+    let attempt = shared
+        .session
+        .load::<Attempt>(records::attempt(name))
+        .await?;
+    let due = certificate.value.due(&wanted.specification);
+    let skips = selection.ignore_back_off && due.reason == Reason::Retry;
+    let is_due = selection.force || skips || due.at <= shared.clock.now();
+    let wanting = delivering::is_wanting(shared, &certificate.value, wanted).await?;
+    if !is_due && attempt.is_none() && !wanting {
+        return Ok(None);
+    }
+    let ends = certificate
+        .value
+        .current
+        .as_ref()
+        .map(|issued| issued.not_after);
+    Ok(Some(Job {
+        certificate,
+        attempt,
+        due: is_due.then_some(due.reason),
+        ends,
+    }))
+}
+
+async fn certificate(
+    shared: &Shared,
+    name: &CertificateName,
+) -> Result<Saved<Certificate>, StoreError> {
+    let key = records::certificate(name);
+    let saved = shared.session.load(key.clone()).await?;
+    Ok(saved.unwrap_or_else(|| Saved::new(key, Certificate::new(name.clone()))))
+}
+
+/// One certificate: its attempt, then its deliveries beside the removal of its records.
+async fn one(shared: &Arc<Shared>, job: Job, stop: CancellationToken) -> Result<(), Failure> {
+    let name = job.certificate.value.name.clone();
+    let wanted = &shared.certificates[&name];
+    if job.due.is_none() && job.attempt.is_none() {
+        return delivering::deliver(shared, &job.certificate.value, wanted).await;
+    }
+    let before = job
+        .certificate
+        .value
+        .current
+        .as_ref()
+        .map(|issued| issued.generation);
+    let (_slot, mut worker) = worker(shared, job, wanted, stop).await?;
+    worker.drive(Until::Decided).await?;
+    let issued = worker.certificate().clone();
+    let is_new = issued.current.as_ref().map(|issued| issued.generation) != before;
+    let end = worker.end().cloned();
+    let deliver = async {
+        match is_new {
+            true => delivering::deliver(shared, &issued, wanted).await,
+            false => Ok(()),
+        }
+    };
+    let (delivered, closed) = tokio::join!(deliver, worker.drive(Until::Over));
+    match end {
+        Some(End::Failed(failure)) => Err(failure),
+        _ => delivered.and(closed),
+    }
+}
+
+/// The right to ask an authority: a turn among those with the same names, and one of its permits.
+struct Slot {
+    _turn: OwnedMutexGuard<()>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// A worker for the job: of the attempt that was saved, or of a new one.
+async fn worker(
+    shared: &Arc<Shared>,
+    job: Job,
+    wanted: &Wanted,
+    stop: CancellationToken,
+) -> Result<(Slot, Worker), Failure> {
+    let name = match &job.attempt {
+        Some(attempt) => attempt.value.request.authority.clone(),
+        None => authority_for(job.certificate.value.trouble.as_ref(), wanted),
+    };
+    let authority = shared.authorities.get(&name).ok_or_else(|| {
+        Failure::new(
+            Whose::You,
+            format!("the authority {name} is not in the configuration any more"),
+        )
+    })?;
+    let account = match accounts::ready(shared, authority).await {
+        Ok(account) => Arc::new(account),
+        Err(failure) => return Err(failed_before(shared, job.certificate, failure).await),
+    };
+    let slot = Slot {
+        _turn: shared.turn(&account.url, &wanted.specification).await,
+        _permit: Arc::clone(&authority.permits).acquire_owned().await.ok(),
+    };
+    let worker = match job.attempt {
+        Some(mut attempt) => {
+            if attempt.value.request.identifiers != wanted.specification.identifiers {
+                let sentence = "the certificate has other names in the configuration now";
+                attempt
+                    .value
+                    .abandon(Failure::new(Whose::Countersign, sentence));
+            }
+            Worker::resume(Arc::clone(shared), account, attempt, job.certificate, stop)
+        }
+        None => {
+            let why = because(job.due);
+            Worker::begin(
+                Arc::clone(shared),
+                account,
+                authority,
+                job.certificate,
+                wanted,
+                stop,
+                why,
+            )
+            .await?
+        }
+    };
+    Ok((slot, worker))
+}
+
+/// Notes that an attempt could not even begin.
+async fn failed_before(
+    shared: &Shared,
+    mut certificate: Saved<Certificate>,
+    failure: Failure,
+) -> Failure {
+    certificate
+        .value
+        .failed(shared.clock.now(), failure.clone());
+    match shared
+        .session
+        .save(&mut [&mut certificate], Vec::new())
+        .await
+    {
+        Ok(()) => failure,
+        Err(error) => store_failure(error),
+    }
+}
+
+/// The authority to ask: the first, and after failures of its own the next.
+fn authority_for(trouble: Option<&Trouble>, wanted: &Wanted) -> String {
+    let failures = match trouble {
+        Some(trouble) if trouble.failure.whose == Whose::Authority => trouble.count,
+        _ => 0,
+    };
+    let nth = (failures / FAILURES_BEFORE_NEXT) as usize % wanted.authorities.len().max(1);
+    wanted.authorities.get(nth).cloned().unwrap_or_default()
+}
+
+/// Why an attempt begins, for the history.
+fn because(reason: Option<Reason>) -> &'static str {
+    match reason {
+        Some(Reason::Missing) => "there is no certificate yet",
+        Some(Reason::Changed) => "its names, key or profile were changed",
+        Some(Reason::Renewal) => "its renewal is due",
+        Some(Reason::Retry) => "the last attempt failed",
+        None => "a person asked for it",
+    }
+}

@@ -1,0 +1,633 @@
+//! Performs the effects of one attempt and feeds the events back: apply, save, ask again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_providers::secret::Secret;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use jiff::Timestamp;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio_util::sync::CancellationToken;
+
+use super::accounts::{Ready, internal, store_failure};
+use super::journal::Journal;
+use super::progress::Progress;
+use super::shared::{Authority, Shared, Wanted};
+use super::{LONGEST_SLEEP, locate, records};
+use crate::acme::{Signer, chain, csr};
+use crate::dns::Walk;
+use crate::engine::EffectId;
+use crate::engine::attempt::{Attempt, Effect, End, Event, Request, Step, TTL};
+use crate::engine::certificate::{Certificate, Issued, Specification};
+use crate::engine::ledger::{Owner, RecordId};
+use crate::engine::reaction::{Failure, Whose};
+use crate::engine::renewal::renew_at;
+use crate::ledger::PresentError;
+use crate::store::{Keep, Saved, Sealed, Write};
+
+/// Says of an attempt that it was left because a person wanted the pass to stop.
+pub const INTERRUPTED: &str = "interrupted; the next run goes on with its order";
+/// In the foreground, an authority that wants to be left alone for longer than this ends the pass.
+const FOREGROUND_PATIENCE: Duration = Duration::from_secs(30);
+/// When asked to stop, records are released within this.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// One attempt being driven.
+pub struct Worker {
+    shared: Arc<Shared>,
+    /// The account that signs.
+    account: Arc<Ready>,
+    attempt: Saved<Attempt>,
+    certificate: Saved<Certificate>,
+    journal: Journal,
+    /// Where challenge names led, by authorization.
+    walks: BTreeMap<usize, Arc<Walk>>,
+    approaching: usize,
+    step: Option<Step>,
+    trouble: Option<String>,
+    stop: CancellationToken,
+}
+
+/// How far to drive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// The certificate is saved, or it did not work.
+    Decided,
+    /// No record of the attempt is wanted any more.
+    Over,
+}
+
+/// What came of an effect.
+struct Done {
+    event: Event,
+    writes: Vec<Write>,
+    note: Option<String>,
+    issued: Option<Box<Issued>>,
+    walk: Option<(usize, Arc<Walk>)>,
+}
+
+impl Done {
+    fn of(event: Event) -> Self {
+        Self {
+            event,
+            writes: Vec::new(),
+            note: None,
+            issued: None,
+            walk: None,
+        }
+    }
+
+    fn with(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
+    }
+}
+
+/// What the effects of one attempt need; cheap to clone.
+#[derive(Clone)]
+struct Hands {
+    shared: Arc<Shared>,
+    account: Arc<Ready>,
+    request: Request,
+    generation_after: u64,
+}
+
+impl Worker {
+    /// Begins an attempt, saved before anything else is done.
+    pub async fn begin(
+        shared: Arc<Shared>,
+        account: Arc<Ready>,
+        authority: &Authority,
+        mut certificate: Saved<Certificate>,
+        wanted: &Wanted,
+        stop: CancellationToken,
+        why: &str,
+    ) -> Result<Self, Failure> {
+        let now = shared.clock.now();
+        certificate.value.epoch += 1;
+        let name = certificate.value.name.clone();
+        let request = Request {
+            certificate: name.clone(),
+            epoch: certificate.value.epoch,
+            identifiers: wanted.specification.identifiers.clone(),
+            profile: authority.settings.profile.clone(),
+            key: wanted.specification.key,
+            authority: authority.settings.name.to_string(),
+            account: account.url.clone(),
+            thumbprint: account.thumbprint.clone(),
+        };
+        let mut journal = Journal::new(name.clone(), request.epoch);
+        journal
+            .prune(&shared.session)
+            .await
+            .map_err(store_failure)?;
+        journal.note(
+            now,
+            format!(
+                "attempt {} begins at {}: {why}",
+                request.epoch, request.authority
+            ),
+        );
+        let attempt = Saved::new(records::attempt(&name), Attempt::new(request, now));
+        let mut worker = Self::resume(shared, account, attempt, certificate, stop);
+        worker.journal = journal;
+        worker.save(Vec::new()).await?;
+        Ok(worker)
+    }
+
+    /// Goes on with an attempt as it was saved.
+    pub fn resume(
+        shared: Arc<Shared>,
+        account: Arc<Ready>,
+        attempt: Saved<Attempt>,
+        certificate: Saved<Certificate>,
+        stop: CancellationToken,
+    ) -> Self {
+        let request = &attempt.value.request;
+        let journal = Journal::new(request.certificate.clone(), request.epoch);
+        shared.watchers.tell(&request.certificate, Progress::Began);
+        Self {
+            shared,
+            account,
+            attempt,
+            certificate,
+            journal,
+            walks: BTreeMap::new(),
+            approaching: 0,
+            step: None,
+            trouble: None,
+            stop,
+        }
+    }
+
+    /// The certificate as it is saved.
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate.value
+    }
+
+    /// How the attempt ended, if it did.
+    pub fn end(&self) -> Option<&End> {
+        self.attempt.value.end()
+    }
+
+    /// Drives the attempt. An error means that it is not over and goes on another time; its records are released.
+    pub async fn drive(&mut self, until: Until) -> Result<(), Failure> {
+        let mut running: BTreeSet<EffectId> = BTreeSet::new();
+        let mut hands: FuturesUnordered<BoxFuture<'static, (EffectId, Result<Done, Failure>)>> =
+            FuturesUnordered::new();
+        let mut given_up: Option<(Failure, Timestamp)> = None;
+        loop {
+            if self.reached(until) {
+                return Ok(());
+            }
+            let now = self.shared.clock.now();
+            let pending = self.attempt.value.pending(now);
+            let idle = pending.effects.is_empty() && running.is_empty();
+            match &given_up {
+                // Suspended, and everything is released; or it takes too long.
+                Some((failure, _)) if idle => return Err(failure.clone()),
+                Some((failure, deadline)) if now >= *deadline => return Err(failure.clone()),
+                Some(_) => {}
+                None => {
+                    if let Some(failure) = self.reason_to_stop(now) {
+                        self.suspend(&failure).await?;
+                        let deadline = countersign_providers::clock::later(now, DRAIN);
+                        given_up = Some((failure, deadline));
+                        continue;
+                    }
+                }
+            }
+            for (id, effect) in pending.effects {
+                if running.insert(id.clone()) {
+                    hands.push(self.perform(id, effect));
+                }
+            }
+            let pause = pending
+                .wake
+                .map_or(LONGEST_SLEEP, |wake| self.shared.clock.until(wake));
+            tokio::select! {
+                biased;
+                Some((id, done)) = hands.next() => {
+                    running.remove(&id);
+                    self.take(&id, done?).await?;
+                }
+                () = self.stop.cancelled(), if given_up.is_none() => {}
+                () = self.shared.clock.sleep(pause.min(LONGEST_SLEEP)) => {}
+            }
+        }
+    }
+
+    fn reached(&self, until: Until) -> bool {
+        match until {
+            Until::Decided => self.attempt.value.end().is_some(),
+            Until::Over => self.attempt.value.outcome().is_some(),
+        }
+    }
+
+    /// Why to leave this attempt for another time, if so.
+    fn reason_to_stop(&self, now: Timestamp) -> Option<Failure> {
+        if self.stop.is_cancelled() {
+            return Some(Failure::new(Whose::You, INTERRUPTED));
+        }
+        let (sentence, again) = self.attempt.value.trouble()?;
+        let far = again.is_some_and(|again| {
+            again > countersign_providers::clock::later(now, FOREGROUND_PATIENCE)
+        });
+        if !far && !self.attempt.value.is_stuck() {
+            return None;
+        }
+        let authority = &self.attempt.value.request.authority;
+        let mut failure = Failure::new(
+            Whose::Authority,
+            format!("authority {authority}: {sentence}"),
+        );
+        failure.not_before = again.map(|again| countersign_providers::clock::between(now, again));
+        Some(failure)
+    }
+
+    /// Stops for now: records are released, the order is kept. What a person did is no failure.
+    async fn suspend(&mut self, failure: &Failure) -> Result<(), Failure> {
+        let now = self.shared.clock.now();
+        self.journal
+            .note(now, format!("left for another time: {}", failure.sentence));
+        if !self.stop.is_cancelled() {
+            self.certificate.value.failed(now, failure.clone());
+        }
+        self.attempt.value.suspend();
+        self.note_approach();
+        self.save(Vec::new()).await
+    }
+
+    /// Records what came of an effect, and saves.
+    async fn take(&mut self, id: &EffectId, done: Done) -> Result<(), Failure> {
+        let now = self.shared.clock.now();
+        let decided = self.attempt.value.end().is_some();
+        if let Some((part, walk)) = done.walk {
+            self.walks.insert(part, walk);
+        }
+        if let Some(note) = done.note {
+            self.journal.note(now, note);
+        }
+        let mut writes = done.writes;
+        self.attempt.value.apply(now, id, done.event);
+        self.note_approach();
+        match self.attempt.value.end().cloned().filter(|_| !decided) {
+            None => {}
+            Some(End::Issued) => {
+                if let Some(issued) = done.issued {
+                    writes.extend(self.replaced());
+                    self.certificate.value.issued(*issued);
+                }
+            }
+            Some(End::Failed(failure)) => {
+                self.journal
+                    .note(now, format!("failed: {}", failure.sentence));
+                self.certificate.value.failed(now, failure);
+                writes.clear();
+            }
+        }
+        self.save(writes).await?;
+        self.tell(decided);
+        Ok(())
+    }
+
+    /// Removes the material of the generation before the one that is being replaced.
+    fn replaced(&self) -> Vec<Write> {
+        let name = &self.certificate.value.name;
+        let epochs = 1..self
+            .certificate
+            .value
+            .current
+            .as_ref()
+            .map_or(1, |issued| issued.epoch);
+        // Older ones went with the renewals before; a few back is enough after failed attempts.
+        let recent = epochs.rev().take(8);
+        recent
+            .flat_map(|epoch| [records::leaf_key(name, epoch), records::chain(name, epoch)])
+            .map(Write::Delete)
+            .collect()
+    }
+
+    fn tell(&mut self, decided: bool) {
+        let name = &self.attempt.value.request.certificate;
+        let watchers = &self.shared.watchers;
+        let trouble = self.attempt.value.trouble();
+        let sentence = trouble.map(|(sentence, _)| sentence.to_owned());
+        if sentence != self.trouble {
+            if let Some((sentence, again)) = trouble {
+                let sentence = sentence.to_owned();
+                watchers.tell(name, Progress::Trouble { sentence, again });
+            }
+            self.trouble = sentence;
+        }
+        let step = Some(self.attempt.value.step());
+        if step != self.step {
+            self.step = step;
+            watchers.tell(name, Progress::Step(self.attempt.value.step()));
+        }
+        if !decided
+            && self.attempt.value.end() == Some(&End::Issued)
+            && let Some(issued) = &self.certificate.value.current
+        {
+            watchers.tell(name, Progress::Issued(Box::new(issued.clone())));
+        }
+    }
+
+    fn note_approach(&mut self) {
+        let now = self.attempt.value.approaching();
+        self.shared.ledger.approach(self.approaching, now);
+        self.approaching = now;
+    }
+
+    /// Saves what changed. An attempt that is over is forgotten, with its key unless that is in use.
+    async fn save(&mut self, mut writes: Vec<Write>) -> Result<(), Failure> {
+        let over = self.attempt.value.outcome().cloned();
+        if let Some(end) = &over {
+            writes.push(Write::Delete(self.attempt.key.clone()));
+            if *end != End::Issued {
+                let request = &self.attempt.value.request;
+                writes.push(Write::Delete(records::leaf_key(
+                    &request.certificate,
+                    request.epoch,
+                )));
+            }
+        }
+        // Lines of history wait for something that must be saved.
+        if !writes.is_empty() || self.attempt.changed().is_some() {
+            writes.extend(self.journal.take());
+        }
+        let mut values: Vec<&mut dyn Keep> = vec![&mut self.certificate];
+        if over.is_none() {
+            values.push(&mut self.attempt);
+        }
+        self.shared
+            .session
+            .save(&mut values, writes)
+            .await
+            .map_err(store_failure)
+    }
+
+    fn perform(
+        &self,
+        id: EffectId,
+        effect: Effect,
+    ) -> BoxFuture<'static, (EffectId, Result<Done, Failure>)> {
+        let hands = Hands {
+            shared: Arc::clone(&self.shared),
+            account: Arc::clone(&self.account),
+            request: self.attempt.value.request.clone(),
+            generation_after: self
+                .certificate
+                .value
+                .current
+                .as_ref()
+                .map_or(0, |i| i.generation),
+        };
+        let order = self
+            .attempt
+            .value
+            .order_url()
+            .unwrap_or_default()
+            .to_owned();
+        let walk = match &effect {
+            Effect::Observe { part, .. } => self.walks.get(part).cloned(),
+            _ => None,
+        };
+        tracing::trace!(certificate = %hands.request.certificate, effect = %id, "effect");
+        Box::pin(async move {
+            let done = hands.perform(effect, &order, walk).await;
+            (id, done)
+        })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.shared.ledger.approach(self.approaching, 0);
+    }
+}
+
+impl Hands {
+    async fn perform(
+        self,
+        effect: Effect,
+        order: &str,
+        walk: Option<Arc<Walk>>,
+    ) -> Result<Done, Failure> {
+        let authority = self.authority()?;
+        let client = &authority.client;
+        let signer = &Signer {
+            key: &self.account.key,
+            kid: &self.account.url,
+        };
+        match effect {
+            Effect::NewOrder => {
+                let names = &self.request.identifiers;
+                let result = client
+                    .new_order(signer, names, self.request.profile.as_deref())
+                    .await;
+                let note = result
+                    .as_ref()
+                    .ok()
+                    .map(|order| format!("order {}", order.url));
+                Ok(Done {
+                    note,
+                    ..Done::of(Event::Ordered(result))
+                })
+            }
+            Effect::FetchOrder(url) => Ok(Done::of(Event::Order(client.order(signer, &url).await))),
+            Effect::FetchAuthorization { part, url } => {
+                let result = client.authorization(signer, &url).await;
+                Ok(Done::of(Event::Authorization(part, result)))
+            }
+            Effect::Locate { part, identifier } => {
+                match locate::locate(&self.shared, authority, self.wanted()?, &identifier).await {
+                    Ok((located, walk)) => {
+                        let note = described(&identifier.to_string(), &located.provider, &walk);
+                        let mut done = Done::of(Event::Located(part, Ok(located))).with(note);
+                        done.walk = Some((part, Arc::new(walk)));
+                        Ok(done)
+                    }
+                    Err(fault) => Ok(Done::of(Event::Located(part, Err(fault)))),
+                }
+            }
+            Effect::Present {
+                part,
+                owner,
+                record,
+            } => self.present(part, owner, record).await,
+            Effect::Observe { part, servers, .. } => {
+                let addresses: Vec<_> = servers.iter().map(|(_, address)| *address).collect();
+                let observations = match walk {
+                    Some(walk) => authority.dns.observe(&walk, &addresses).await,
+                    None => Vec::new(),
+                };
+                Ok(Done::of(Event::Observed(part, observations)))
+            }
+            Effect::Respond { part, url } => {
+                let result = client.respond(signer, &url).await;
+                let done = Done::of(Event::Responded(part, result));
+                Ok(done.with("every nameserver has the value; the authority may look"))
+            }
+            Effect::Release { owner, record, .. } => {
+                let note = format!("the TXT record at {} is wanted no more", record.name);
+                let released = self.shared.ledger.release(owner.clone(), record).await;
+                released.map_err(store_failure)?;
+                Ok(Done::of(Event::Released(owner)).with(note))
+            }
+            Effect::MakeKey => self.make_key(),
+            Effect::Finalize(url) => {
+                let key = self.key().await?;
+                let request = csr::csr(&key, &self.request.identifiers).map_err(internal)?;
+                let result = client.finalize(signer, order, &url, &request).await;
+                Ok(
+                    Done::of(Event::Finalized(result))
+                        .with("the names are proven; the CSR is sent"),
+                )
+            }
+            Effect::Download(url) => self.download(authority, signer, &url).await,
+        }
+    }
+
+    fn authority(&self) -> Result<&Authority, Failure> {
+        let name = &self.request.authority;
+        self.shared.authorities.get(name).ok_or_else(|| {
+            let sentence = format!("the authority {name} is not in the configuration any more");
+            Failure::new(Whose::You, sentence)
+        })
+    }
+
+    fn wanted(&self) -> Result<&Wanted, Failure> {
+        let name = &self.request.certificate;
+        self.shared.certificates.get(name).ok_or_else(|| {
+            let sentence = format!("the certificate {name} is not in the configuration any more");
+            Failure::new(Whose::You, sentence)
+        })
+    }
+
+    async fn present(&self, part: usize, owner: Owner, record: RecordId) -> Result<Done, Failure> {
+        let note = format!(
+            "the TXT record at {} is in the zone {} of provider {}",
+            record.name, record.zone.name, record.provider
+        );
+        match self.shared.ledger.present(owner, record, TTL).await {
+            Ok(()) => Ok(Done::of(Event::Presented(part, Ok(()))).with(note)),
+            Err(PresentError::Provider(error)) => Ok(Done::of(Event::Presented(part, Err(error)))),
+            Err(PresentError::Store(error)) => Err(store_failure(error)),
+            Err(error @ PresentError::NoProvider(_)) => {
+                Err(Failure::new(Whose::You, error.to_string()))
+            }
+        }
+    }
+
+    fn make_key(&self) -> Result<Done, Failure> {
+        let key = csr::generate_key(self.request.key).map_err(internal)?;
+        let at = records::leaf_key(&self.request.certificate, self.request.epoch);
+        let sealed = self.shared.sealer.seal(&at, &key).map_err(store_failure)?;
+        let mut done = Done::of(Event::KeySaved);
+        done.writes.push(Write::Put(
+            at,
+            serde_json::to_vec(&sealed).map_err(internal)?,
+        ));
+        Ok(done)
+    }
+
+    async fn key(&self) -> Result<Secret, Failure> {
+        let (name, epoch) = (&self.request.certificate, self.request.epoch);
+        leaf_key(&self.shared, name, epoch).await
+    }
+
+    async fn download(
+        &self,
+        authority: &Authority,
+        signer: &Signer<'_>,
+        url: &str,
+    ) -> Result<Done, Failure> {
+        let preferred = authority.settings.chain.as_deref();
+        let chain = match authority.client.download(signer, url, preferred).await {
+            Ok(chain) => chain,
+            Err(fault) => return Ok(Done::of(Event::DownloadFailed(fault))),
+        };
+        let key = self.key().await?;
+        let now = self.shared.clock.now();
+        let leaf = match chain::check(&chain.pem, &key, &self.request.identifiers, now) {
+            Ok(leaf) => leaf,
+            Err(error) => {
+                return Ok(Done::of(Event::CertificateWrong(error.to_string())));
+            }
+        };
+        let (name, epoch) = (&self.request.certificate, self.request.epoch);
+        let issued = Issued {
+            epoch,
+            generation: crate::engine::certificate::generation(self.generation_after, now),
+            specification: Specification {
+                identifiers: self.request.identifiers.clone(),
+                key: self.request.key,
+            },
+            authority: self.request.authority.clone(),
+            renew_at: renew_at(leaf.not_before, leaf.not_after, draw()),
+            serial: leaf.serial,
+            sha256: leaf.sha256,
+            issuer: leaf.issuer,
+            not_before: leaf.not_before,
+            not_after: leaf.not_after,
+        };
+        let note = format!(
+            "issued: serial {}, valid until {}",
+            issued.serial, issued.not_after
+        );
+        let mut done = Done::of(Event::Downloaded).with(note);
+        done.writes.push(Write::Put(
+            records::chain(name, epoch),
+            chain.pem.into_bytes(),
+        ));
+        done.issued = Some(Box::new(issued));
+        Ok(done)
+    }
+}
+
+/// The leaf key of one attempt.
+pub(super) async fn leaf_key(
+    shared: &Shared,
+    name: &crate::engine::names::CertificateName,
+    epoch: u64,
+) -> Result<Secret, Failure> {
+    let at = records::leaf_key(name, epoch);
+    let sealed = shared
+        .session
+        .load::<Sealed>(at.clone())
+        .await
+        .map_err(store_failure)?;
+    let sealed = sealed.ok_or_else(|| {
+        Failure::new(
+            Whose::Countersign,
+            format!("the key of {name}, attempt {epoch}, is missing"),
+        )
+    })?;
+    shared
+        .sealer
+        .open(&at, &sealed.value)
+        .map_err(store_failure)
+}
+
+/// A number between 0 and 1, so that renewals spread.
+fn draw() -> f64 {
+    let mut bytes = [0; 4];
+    // Without randomness nothing else works either; an even spread is a nicety.
+    if SystemRandom::new().fill(&mut bytes).is_err() {
+        return 0.0;
+    }
+    f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX)
+}
+
+fn described(name: &str, provider: &str, walk: &Walk) -> String {
+    let path: Vec<String> = locate::path(walk).iter().map(ToString::to_string).collect();
+    format!(
+        "{name}: {} in the zone {} of provider {provider}, {} nameservers",
+        path.join(" → "),
+        walk.zone,
+        walk.servers.len()
+    )
+}

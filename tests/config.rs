@@ -1,0 +1,460 @@
+//! The configuration as users meet it: the files in `config/`, and one golden message in `tests/errors/` for each
+//! mistake.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test"
+)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use countersign::config::{Config, Severity, schema};
+use countersign_providers::clock::Clock;
+
+/// Set in the environment, it makes the tests write what they would compare.
+const UPDATE: &str = "UPDATE";
+
+#[test]
+fn the_least_configuration_works() {
+    let config = load("config/minimal.yaml");
+    assert_eq!(
+        config.authorities[0].directory,
+        "https://acme-v02.api.letsencrypt.org/directory"
+    );
+    let (name, certificate) = config.certificates.first_key_value().unwrap();
+    assert_eq!(name.as_str(), "example");
+    let names: Vec<String> = certificate.names.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["example.com", "*.example.com"]);
+    assert_eq!(config.state, Path::new("/var/lib/countersign"));
+}
+
+#[test]
+fn the_example_shows_every_key() {
+    let config = load("config/example.yaml");
+    assert_eq!(config.certificates.len(), 1);
+    let names: Vec<&str> = config
+        .authorities
+        .iter()
+        .map(|it| it.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        ["letsencrypt", "google", "zerossl", "corp", "lab"],
+        "the order of the file"
+    );
+    let text = read("config/example.yaml");
+    let value: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+    let mut shown = BTreeSet::new();
+    keys_of_value(&value, &mut shown);
+    let mut known = BTreeSet::new();
+    keys_of_schema(&schema(), &mut known);
+    let missing: Vec<_> = known.difference(&shown).collect();
+    assert!(
+        missing.is_empty(),
+        "config/example.yaml does not show {missing:?}"
+    );
+}
+
+#[test]
+fn the_schema_is_fresh() {
+    let text = format!("{}\n", serde_json::to_string_pretty(&schema()).unwrap());
+    golden(&root().join("config/schema.json"), &text);
+}
+
+/// Each case is a configuration with one mistake; the expected message is in `tests/errors/config-NAME.txt`.
+#[test]
+fn every_mistake_has_its_message() {
+    for (name, text) in cases() {
+        let error = Config::parse(Path::new("countersign.yaml"), &text)
+            .err()
+            .unwrap_or_else(|| panic!("{name} is accepted"));
+        assert!(!error.0.is_empty(), "{name}");
+        let message = format!("{error}\n");
+        assert!(
+            !message.contains("hunter2"),
+            "{name} shows a secret:\n{message}"
+        );
+        golden(
+            &root().join(format!("tests/errors/config-{name}.txt")),
+            &message,
+        );
+    }
+}
+
+/// Files that end in the middle, or lack a line, are refused or read, and never show what stands after a key of a
+/// secret.
+#[test]
+fn damaged_files_are_only_refused() {
+    let secrets = "
+authorities: {corp: {directory: https://ca.test/dir, external-account: {key-id: a, mac-key: 'hunter2'}}}
+seal-key:
+  hunter2
+providers:
+  a:
+    rfc2136:
+      server: 127.0.0.1
+      tsig:
+        name: k
+        \"secret\": |
+          hunter2
+        algorithm: hmac-sha256
+  b: {rfc2136: {server: x, tsig: {secret: hunter2, name: k}}}
+certificates: {x: {names: [x.test], mode: [}}}
+";
+    for text in [read("config/example.yaml").as_str(), secrets] {
+        let ends = (0..text.len()).filter(|it| text.is_char_boundary(*it));
+        let cut = ends.map(|end| text[..end].to_owned());
+        let lines: Vec<&str> = text.lines().collect();
+        // A secret that lost its key cannot be told from any other word.
+        let first = if text == secrets { lines.len() } else { 0 };
+        let less =
+            (first..lines.len()).map(|it| [&lines[..it], &lines[it + 1..]].concat().join("\n"));
+        for damaged in cut.step_by(3).chain(less) {
+            let Err(error) = Config::parse(Path::new("c.yaml"), &damaged) else {
+                continue;
+            };
+            let message = error.to_string();
+            assert!(!message.is_empty());
+            assert!(!message.contains("hunter"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn every_golden_message_has_its_case() {
+    let names: BTreeSet<String> = cases()
+        .into_iter()
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let loaded = ["missing-file", "not-utf8", "huge"].map(str::to_owned);
+    for entry in std::fs::read_dir(root().join("tests/errors")).unwrap() {
+        let file = entry.unwrap().file_name().into_string().unwrap();
+        let name = file
+            .strip_prefix("config-")
+            .and_then(|it| it.strip_suffix(".txt"));
+        if let Some(name) = name {
+            assert!(
+                names.contains(name) || loaded.contains(&name.to_owned()),
+                "{file}"
+            );
+        }
+    }
+}
+
+#[test]
+fn files_that_are_no_text_have_their_messages() {
+    let directory = tempfile::tempdir().unwrap();
+    let not_utf8 = directory.path().join("not-utf8.yaml");
+    std::fs::write(&not_utf8, b"state: /x\nlog: \xff\n").unwrap();
+    let huge = directory.path().join("huge.yaml");
+    std::fs::File::create(&huge)
+        .unwrap()
+        .set_len(17 << 20)
+        .unwrap();
+    for (name, file) in [
+        ("missing-file", directory.path().join("missing.yaml")),
+        ("not-utf8", not_utf8),
+        ("huge", huge),
+    ] {
+        let error = Config::load(&file).unwrap_err().to_string();
+        let message = error.replace(&directory.path().display().to_string(), "DIRECTORY");
+        golden(
+            &root().join(format!("tests/errors/config-{name}.txt")),
+            &format!("{message}\n"),
+        );
+    }
+}
+
+#[test]
+fn relative_paths_begin_at_the_file() {
+    let text = minimal().replace("authorities:", "state: here\nauthorities:");
+    let config = Config::parse(Path::new("/etc/countersign/countersign.yaml"), &text).unwrap();
+    assert_eq!(config.state, Path::new("/etc/countersign/here"));
+}
+
+#[tokio::test]
+async fn a_look_at_the_files_finds_what_is_missing_and_what_is_open() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let open = directory.path().join("open");
+    std::fs::write(&open, "secret").unwrap();
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::write(directory.path().join("closed"), "secret").unwrap();
+    let closed = directory.path().join("closed");
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let text = "
+authorities: {corp: {directory: https://ca.test/dir, trust: closed, insecure: true}}
+providers:
+  a: {rfc2136: {server: 127.0.0.1, tsig: {keyfile: open}}}
+  b: {rfc2136: {server: 127.0.0.1, tsig: {keyfile: closed}}}
+  c: {rfc2136: {server: 127.0.0.1, tsig: {keyfile: missing}}}
+  d: {rfc2136: {server: 127.0.0.1, tsig: {name: k, algorithm: hmac-sha256, secret: {command: [/bin/false]}}}}
+certificates: {x: {names: [x.test]}}
+";
+    let config = Config::parse(&directory.path().join("c.yaml"), text).unwrap();
+    let findings = config.check_files(&Clock::system()).await;
+    let seen: Vec<(Severity, String)> = findings
+        .into_iter()
+        .map(|it| {
+            let message = it
+                .message
+                .replace(&directory.path().display().to_string(), "D");
+            (it.severity, message)
+        })
+        .collect();
+    let expected = [
+        (
+            Severity::Warning,
+            "providers.a.rfc2136.tsig.keyfile: D/open can be read by others (mode 0644)",
+        ),
+        (
+            Severity::Error,
+            "providers.c.rfc2136.tsig.keyfile: D/missing: No such file or directory (os error 2)",
+        ),
+        (
+            Severity::Error,
+            "authorities.corp.trust: D/closed has no certificate in it",
+        ),
+        (
+            Severity::Warning,
+            "authorities.corp.insecure: it allows plain http, and the directory is https anyway",
+        ),
+    ];
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|(severity, message)| (*severity, message.as_str()))
+        .collect();
+    assert_eq!(seen, expected);
+}
+
+/// Without optimisation it may take longer than the second that a release build is given.
+#[test]
+fn ten_thousand_certificates_are_read_in_a_second() {
+    let mut text = minimal();
+    for number in 0..10_000 {
+        text.push_str(&format!(
+            "  c{number}: {{names: [n{number}.example, \"*.n{number}.example\"], provider: office, key: p256, deliver: [{{files: {{directory: /srv/certs/c{number}, mode: \"0640\"}}, reload: [systemctl, reload, nginx]}}]}}\n"
+        ));
+    }
+    let clock = Clock::system();
+    let config = Config::parse(Path::new("c.yaml"), &text).unwrap();
+    let took = clock.elapsed();
+    assert_eq!(config.certificates.len(), 10_001);
+    println!("10,000 certificates: {took:?}");
+    let limit = if cfg!(debug_assertions) { 15 } else { 1 };
+    assert!(took.as_secs() < limit, "{took:?}");
+}
+
+/// Also when most of them are wrong.
+#[test]
+fn thousands_of_mistakes_are_counted_and_the_first_are_shown() {
+    let mut text = minimal();
+    for number in 0..3_000 {
+        text.push_str(&format!("  c{number}: {{names: [192.0.2.1]}}\n"));
+    }
+    let clock = Clock::system();
+    let error = Config::parse(Path::new("c.yaml"), &text).unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.starts_with("c.yaml:6:16: certificates.c0.names[0]: "),
+        "{message}"
+    );
+    assert!(message.ends_with("and 2980 more"), "{message}");
+    assert!(clock.elapsed().as_secs() < 60);
+}
+
+fn minimal() -> String {
+    read("config/minimal.yaml")
+}
+
+/// The least configuration with one thing changed.
+fn changed(from: &str, to: &str) -> String {
+    let text = minimal();
+    assert!(text.contains(from), "{from}");
+    text.replacen(from, to, 1)
+}
+
+fn names(list: &str) -> String {
+    changed("[example.com, \"*.example.com\"]", list)
+}
+
+fn provider(rfc2136: &str) -> String {
+    changed(
+        "{server: \"192.0.2.53:53\", tsig: {keyfile: /etc/bind/acme.key}}",
+        rfc2136,
+    )
+}
+
+fn authorities(list: &str) -> String {
+    changed("{letsencrypt: {agree-to-terms: true}}", list)
+}
+
+fn top(line: &str) -> String {
+    format!("{}{line}\n", minimal())
+}
+
+fn with(rest: &str) -> String {
+    names(&format!("[example.com], {rest}"))
+}
+
+fn cases() -> Vec<(&'static str, String)> {
+    let tsig = |tsig: &str| provider(&format!("{{server: 192.0.2.53, tsig: {tsig}}}"));
+    let files = |rest: &str| {
+        with(&format!(
+            "deliver: [{{files: {{directory: /srv/x, {rest}}}}}]"
+        ))
+    };
+    vec![
+        ("bad-yaml", "authorities:\n  a: {b: c\nproviders: [\n".to_owned()),
+        ("bad-yaml-tab", "authorities:\n\ta: b\n".to_owned()),
+        ("two-documents", format!("{}---\nstate: /x\n", minimal())),
+        ("empty", "# nothing yet\n\n".to_owned()),
+        ("not-a-mapping", "- a\n- b\n".to_owned()),
+        ("unquoted-wildcard", names("[example.com, *.example.com]")),
+        ("unquoted-wildcard-block", names("\n    - example.com\n    - *.example.com\n").replace("{names: \n", "\n    names:\n").replace("\n}", "\n")),
+        ("unquoted-wildcard-alias", names("[*example]")),
+        ("unknown-key", changed("agree-to-terms", "agree-to-term")),
+        ("unknown-key-top", changed("certificates:", "certificate:")),
+        ("unknown-key-far", top("zzz: 1")),
+        ("unknown-keys", format!("{}stat: /x\nlog: {{colour: red}}\n", changed("keyfile", "keyfil"))),
+        ("duplicate-key", top("state: /a\nstate: /b")),
+        ("duplicate-certificate", top("  example: {names: [b.test]}")),
+        ("duplicate-unknown", changed("{names:", "{nams: 1, nams: 2, names:")),
+        ("misspelt-names", changed("{names:", "{nmaes:")),
+        ("deep", format!("{}a: {}{}", minimal(), "[".repeat(5000), "]".repeat(5000))),
+        ("laughs", format!("a: &a [x,x,x,x,x,x,x,x,x]\n{}", "bcdefghijklm".chars().zip("abcdefghijkl".chars()).map(|(n, o)| format!("{n}: &{n} [*{o},*{o},*{o},*{o},*{o},*{o},*{o},*{o},*{o}]\n")).collect::<String>())),
+        ("wrong-type", with("deliver: /srv/certs")),
+        ("wrong-type-bool", changed("true", "yes")),
+        ("wrong-type-text", with("key: [p256]")),
+        ("wrong-type-secret", tsig("hunter2")),
+        ("bare-secret", tsig("{name: k, algorithm: hmac-sha256, secret: hunter2}")),
+        ("bare-secret-block", tsig("{name: k, algorithm: hmac-sha256,\n  secret:\n    hunter2}")),
+        ("bare-secret-number", top("seal-key: 1234567")),
+        ("secret-form", tsig("{name: k, algorithm: hmac-sha256, secret: {value: hunter2}}")),
+        ("secret-two-forms", top("seal-key: {file: /a, env: B}")),
+        ("secret-env", top("seal-key: {env: $SEAL}")),
+        ("secret-credential", top("seal-key: {credential: ../seal}")),
+        ("secret-command", top("seal-key: {command: pass show seal}")),
+        ("ip-name", names("[example.com, 192.0.2.1]")),
+        ("ip-name-6", names("[\"2001:db8::1\"]")),
+        ("covered-name", names("[\"*.example.com\", WWW.Example.com., example.com]")),
+        ("duplicate-name", names("[bücher.example, xn--bcher-kva.example.]")),
+        ("inner-wildcard", names("[\"a.*.example.com\"]")),
+        ("not-a-host-name", names("[\"https://example.com/\"]")),
+        ("several-bad-names", names("[exa mple.com, -a.test, \"\"]")),
+        ("no-names", changed("{names: [example.com, \"*.example.com\"]}", "{key: p256}")),
+        ("empty-names", names("[]")),
+        ("undefined-provider", with("provider: ofice")),
+        ("undefined-provider-none", with("provider: x").replacen("providers:", "nameserver: {zone: a.test, listen: [\"127.0.0.1:53\"], hosts: {ns.a.test: [127.0.0.1]}}\n#", 1)),
+        ("undefined-authority", with("authorities: [letsencrypt, corp]")),
+        ("several-providers", with("provider: [office, office2]")),
+        ("no-certificates", minimal().split("certificates:").next().unwrap().to_owned()),
+        ("empty-certificates", minimal().split("\n  example").next().unwrap().to_owned()),
+        ("no-authorities", authorities("{}")),
+        ("no-providers", minimal().lines().filter(|it| !it.starts_with("providers")).collect::<Vec<_>>().join("\n")),
+        ("certificate-name", changed("  example:", "  Example.com:")),
+        ("terms", authorities("{letsencrypt: }")),
+        ("no-directory", authorities("{letsencript: {agree-to-terms: true}}")),
+        ("no-directory-far", authorities("{corp: {}}")),
+        ("plain-http", authorities("{corp: {directory: \"http://ca.test/dir\"}}")),
+        ("not-a-url", authorities("{corp: {directory: ca.test/dir}}")),
+        ("url-scheme", authorities("{corp: {directory: \"ftp://ca.test/dir\"}}")),
+        ("url-password", authorities("{corp: {directory: \"https://user:hunter2@ca.test/dir\"}}")),
+        ("contact", authorities("{corp: {directory: \"https://ca.test/dir\", contact: [ops, \"a@b.test,c@d.test\"]}}")),
+        ("external-account", authorities("{corp: {directory: \"https://ca.test/dir\", external-account: {key-id: a}}}")),
+        ("later-include", top("include: conf.d/*.yaml")),
+        ("later-targets", top("targets: {web1: {files: {directory: /x}}}")),
+        ("later-verify", with("deliver: [{files: {directory: /x}, verify: [{tls: \"127.0.0.1:443\"}]}]")),
+        ("later-named-target", with("deliver: [web1]")),
+        ("later-key", with("key: rsa2048")),
+        ("later-doh", top("dns: {look: doh}")),
+        ("later-plugin", changed("rfc2136: {", "cloudflare: {")),
+        ("unknown-plugin", changed("rfc2136: {", "rfc2163: {")),
+        ("unknown-plugin-near-later", changed("rfc2136: {", "cloudfare: {")),
+        ("no-plugin", changed("{office: {rfc2136: {server: \"192.0.2.53:53\", tsig: {keyfile: /etc/bind/acme.key}}}}", "{office: {}}")),
+        ("bad-server", provider("{server: \"http://192.0.2.53\"}")),
+        ("bad-server-port", provider("{server: \"192.0.2.53:dns\"}")),
+        ("no-server", provider("{tsig: {keyfile: /k}}")),
+        ("bad-algorithm", tsig("{name: k, algorithm: hmac-md5, secret: {env: K}}")),
+        ("tsig-both", tsig("{keyfile: /k, name: k}")),
+        ("tsig-neither", tsig("{}")),
+        ("tsig-parts", tsig("{name: k}")),
+        ("bad-key", with("key: p265")),
+        ("bad-mode", files("mode: \"0680\"")),
+        ("bad-mode-text", files("mode: rw-r-----")),
+        ("bad-mode-bits", files("cert-mode: \"4755\"")),
+        ("file-name", files("names: {fullchain: ../x, cert: .hidden, chain: current}")),
+        ("file-name-twice", files("names: {fullchain: cert.pem}")),
+        ("file-name-unknown", files("names: {full: x}")),
+        ("same-directory", format!("{}  other: {{names: [b.test], deliver: [{{files: {{directory: /srv//x/}}}}]}}\n", with("deliver: [{files: {directory: /srv/x}}]"))),
+        ("directory-dots", with("deliver: [{files: {directory: /srv/../etc}}]")),
+        ("no-directory-of-files", with("deliver: [{files: {}}]")),
+        ("no-files", with("deliver: [{reload: [systemctl, reload, nginx]}]")),
+        ("reload-line", with("deliver: [{files: {directory: /x}, reload: systemctl reload nginx}]")),
+        ("reload-empty", with("deliver: [{files: {directory: /x}, reload: []}]")),
+        ("nameserver", top("nameserver: {zone: acme.example.net, listen: [203.0.113.5], hosts: {ns1.example.com: [x]}}")),
+        ("nameserver-missing", top("nameserver: {listen: []}")),
+        ("dns-port", top("dns: {port: 70000}")),
+        ("dns-addresses", top("dns: {roots: [a.root-servers.net, \"1.2.3.4:53\"], resolvers: [\"1.2.3.4:0\"]}")),
+        ("dns-roots-unused", top("dns: {look: resolvers, roots: [192.0.2.1]}")),
+        ("log", top("log: {format: xml, level: debgu}")),
+    ]
+}
+
+fn load(file: &str) -> Config {
+    Config::load(&root().join(file)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(root().join(file)).unwrap()
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Compares with a file of the project, or writes it.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a test may be told to write what it compares"
+)]
+fn golden(file: &Path, text: &str) {
+    if std::env::var_os(UPDATE).is_some() {
+        std::fs::write(file, text).unwrap();
+        return;
+    }
+    let wanted = std::fs::read_to_string(file).unwrap_or_default();
+    let name = file.strip_prefix(root()).unwrap_or(file).display();
+    assert_eq!(
+        text, wanted,
+        "{name} is stale; write it anew with `{UPDATE}=1 cargo test config` and look at the difference"
+    );
+}
+
+fn keys_of_value(value: &serde_yaml::Value, keys: &mut BTreeSet<String>) {
+    match value {
+        serde_yaml::Value::Mapping(mapping) => {
+            for (key, value) in mapping {
+                keys.extend(key.as_str().map(str::to_owned));
+                keys_of_value(value, keys);
+            }
+        }
+        serde_yaml::Value::Sequence(list) => list.iter().for_each(|it| keys_of_value(it, keys)),
+        _ => {}
+    }
+}
+
+fn keys_of_schema(schema: &serde_json::Value, keys: &mut BTreeSet<String>) {
+    match schema {
+        serde_json::Value::Object(object) => {
+            if let Some(serde_json::Value::Object(properties)) = object.get("properties") {
+                keys.extend(properties.keys().cloned());
+            }
+            object.values().for_each(|it| keys_of_schema(it, keys));
+        }
+        serde_json::Value::Array(list) => list.iter().for_each(|it| keys_of_schema(it, keys)),
+        _ => {}
+    }
+}

@@ -1,0 +1,17 @@
+//! The one integration test binary: tests that need the real program or real servers.
+//!
+//! `tests/run` gets the servers and runs everything; after `tests/get-servers`, `cargo test --test all NAME` runs some.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on ends so"
+)]
+
+mod architecture;
+mod cli;
+mod config;
+mod issuance;
+mod rfc2136;
+mod servers;
+mod support;

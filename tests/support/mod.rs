@@ -1,0 +1,26 @@
+//! What the integration tests share: real servers as child processes, and small clients that look at them.
+//!
+//! It uses nothing of Countersign but its binary, so that it can disagree. Everything here blocks: a test that runs
+//! an in-process server on tokio needs `#[tokio::test(flavor = "multi_thread")]`.
+
+#![allow(dead_code, reason = "a helper may be between users")]
+#![allow(unreachable_pub, reason = "the modules are also included by benches")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on ends so"
+)]
+
+pub mod bind;
+pub mod command;
+pub mod dns;
+pub mod knot;
+pub mod pebble;
+pub mod ports;
+pub mod powerdns;
+pub mod process;
+pub mod proxy;
+pub mod tls;
+pub mod tsig;
+pub mod unbound;
+pub mod zone;
