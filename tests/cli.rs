@@ -534,6 +534,10 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "whoever runs the tests says so in the environment"
+)]
 fn golden(file: &Path, text: &str) {
     if std::env::var_os(UPDATE).is_some() {
         std::fs::write(file, text).unwrap();
