@@ -333,3 +333,24 @@ fn what_was_removed_from_a_target_is_put_back() {
         before
     );
 }
+
+/// An order that was left at an authority that is not configured any more does not stand in the way.
+#[test]
+fn an_attempt_of_another_authority_is_given_up_for_the_one_that_is_configured() {
+    let host = Host::usual();
+    let first = Pebble::new(Version::Newest, host.addr()).start();
+    let program = with_pebble(&host, &first, ONE);
+    let mut running = program.start(&["renew", "--log", "trace"]);
+    running.wait_for("provider reply");
+    running.kill();
+    let pebble = Pebble::new(Version::Newest, host.addr()).start();
+    let other = configuration(&host, &pebble.directory_url(), &pebble.https_root(), ONE);
+    program.configure(&other.replace("  pebble:", "  other:"));
+    program.run(&["renew"]).expect_code(0);
+    judge(
+        &program.path("out"),
+        &pebble.issuing_root_pem(),
+        &["example.test", "*.example.test"],
+    );
+    host.expect_clean();
+}

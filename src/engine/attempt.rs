@@ -1023,7 +1023,7 @@ impl Step {
             Self::Finalizing => "sending the CSR",
             Self::AwaitingCertificate => "waiting for the certificate",
             Self::Downloading => "fetching the certificate",
-            Self::Closing => "removing the TXT records",
+            Self::Closing => "cleaning up",
         }
     }
 }

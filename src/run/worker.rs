@@ -625,9 +625,12 @@ fn draw() -> f64 {
 fn described(name: &str, provider: &str, walk: &Walk) -> String {
     let path: Vec<String> = locate::path(walk).iter().map(ToString::to_string).collect();
     format!(
-        "{name}: {} in the zone {} of provider {provider}, {} nameservers",
+        "{name}: {} in the zone {} of provider {provider}, {}",
         path.join(" → "),
         walk.zone,
-        walk.servers.len()
+        match walk.servers.len() {
+            1 => "1 nameserver".to_owned(),
+            many => format!("{many} nameservers"),
+        }
     )
 }
