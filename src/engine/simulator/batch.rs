@@ -2,6 +2,7 @@
 //! name is alone.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use countersign_providers::error::{ErrorKind, ProviderError};
 use countersign_providers::record::{Change, Verb};
@@ -260,7 +261,7 @@ impl Life<'_> {
                 let saved = self
                     .store
                     .read(&ledger_key(record))
-                    .map(String::from_utf8_lossy);
+                    .map(|bytes| String::from_utf8(bytes).unwrap());
                 let asked = saved.is_some_and(|saved| !saved.contains("\"presence\":\"absent\""));
                 self.checks
                     .must(asked, Invariant::SavedBeforeAsked, || format!("{record:?}"));
@@ -286,10 +287,10 @@ impl Life<'_> {
     /// Whether an attempt that goes on has put the record of the authorization at `url`, by what is saved.
     fn is_held(&self, url: &str) -> bool {
         let slots = self.worker.iter().flat_map(|worker| &worker.slots);
-        let open = |attempt: &Attempt| attempt.end().is_none();
+        let open = |attempt: &Rc<Attempt>| attempt.end().is_none();
         slots.enumerate().any(|(number, slot)| {
             let saved = self.store.read(&attempt_key(number));
-            let saved = saved.map(String::from_utf8_lossy).unwrap_or_default();
+            let saved = String::from_utf8(saved.unwrap_or_default()).unwrap();
             slot.attempt.as_ref().is_some_and(open)
                 && saved.contains(&format!("\"authorization\":\"{url}\""))
         })

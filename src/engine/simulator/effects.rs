@@ -243,7 +243,7 @@ impl Life<'_> {
     fn read_key(&self, key: &str) -> Option<u64> {
         self.store
             .read(key)
-            .map(|bytes| serde_json::from_slice(bytes).unwrap())
+            .map(|bytes| serde_json::from_slice(&bytes).unwrap())
     }
 }
 

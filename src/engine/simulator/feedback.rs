@@ -1,5 +1,6 @@
 //! News fed back: applied, committed with everything that belongs to it, and only then believed.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use countersign_providers::clock::later;
@@ -7,7 +8,7 @@ use serde::Serialize;
 
 use super::super::EffectId;
 use super::super::account;
-use super::super::attempt::{self, End};
+use super::super::attempt::{self, Attempt, End};
 use super::super::certificate::{Certificate, Issued, generation};
 use super::super::delivery;
 use super::super::order::{CaFault, ChallengeStatus};
@@ -102,13 +103,9 @@ impl Life<'_> {
         if self.dies(kinds, Moment::AfterApply) {
             return Some(Settled::Dead);
         }
-        let changed = writes.iter().any(|write| match write {
-            Write::Put(key, value) => self.store.read(key) != Some(value.as_slice()),
-            Write::Delete(key) => self.store.read(key).is_some(),
-        });
-        match changed.then(|| self.commit(writes)) {
-            None | Some(Settled::Saved) => None,
-            stop => stop,
+        match self.commit(writes) {
+            Settled::Saved => None,
+            stop => Some(stop),
         }
     }
 
@@ -129,12 +126,15 @@ impl Life<'_> {
             return Settled::Saved;
         }
         let was_ended = old.end().is_some();
-        let mut new = old.clone();
+        let mut new = Attempt::clone(old);
         let floor = fault_of(&event).and_then(floor_of);
         self.perturb(slot, epoch, effect, &mut event);
-        new.apply(self.now, id, event.clone());
-        let old = self.worker.as_ref().unwrap().slots[slot].attempt.as_ref();
-        let changed = old != Some(&new);
+        let is_key = matches!(event, attempt::Event::KeySaved);
+        let is_order = matches!(event, attempt::Event::Ordered(Ok(_)));
+        new.apply(self.now, id, event);
+        let old = self.worker.as_ref().unwrap().slots[slot].attempt.as_deref();
+        let takes_key = is_key && old != Some(&new);
+        let new = Rc::new(new);
         let mut certificate = None;
         let mut delivery = None;
         let mut writes = Vec::new();
@@ -166,7 +166,7 @@ impl Life<'_> {
             }
             None => {}
         }
-        if matches!(event, attempt::Event::KeySaved) && changed {
+        if takes_key {
             let key = self.flights[&number].key.unwrap();
             match self.is(Mutant::KeySavedLate) {
                 true => {
@@ -184,12 +184,10 @@ impl Life<'_> {
                 writes.push(Write::Delete(key_key(slot, epoch)));
             }
         } else {
-            writes.push(put(attempt_key(slot), &new));
+            writes.push(Write::Put(attempt_key(slot), Rc::<Attempt>::clone(&new)));
         }
         let stop = match self.mutant {
-            Some(Mutant::OrderUrlNotSaved) if matches!(event, attempt::Event::Ordered(Ok(_))) => {
-                None
-            }
+            Some(Mutant::OrderUrlNotSaved) if is_order => None,
             Some(Mutant::CertificateSavedWithoutAttempt) if delivery.is_some() => {
                 let last = writes.pop().unwrap();
                 let _ = self.store.commit(None, &[last]);
@@ -203,7 +201,7 @@ impl Life<'_> {
         if let Some(floor) = floor {
             self.checks.floor(Some(slot), later(self.now, floor));
         }
-        if !self.is(Mutant::OrderUrlNotSaved) || !matches!(event, attempt::Event::Ordered(_)) {
+        if !self.is(Mutant::OrderUrlNotSaved) || !is_order {
             self.checks
                 .order_known(slot, new.order_url(), new.end().is_some());
         }
@@ -300,7 +298,9 @@ impl Life<'_> {
 
     /// Commits. After a failure that leaves open what was written the process starts anew, from what is there.
     pub(super) fn commit(&mut self, writes: &[Write]) -> Settled {
+        // Without a change there is no commit that could fail.
         let fault = self.world.store_fault();
+        let fault = fault.filter(|_| self.store.differs(writes));
         match self.store.commit(fault, writes) {
             Ok(()) => Settled::Saved,
             Err(Fault::Full) => {
@@ -315,8 +315,8 @@ impl Life<'_> {
     }
 }
 
-pub(super) fn put(key: String, value: &impl Serialize) -> Write {
-    Write::Put(key, serde_json::to_vec(value).unwrap())
+pub(super) fn put<T: Serialize + Clone + 'static>(key: String, value: &T) -> Write {
+    Write::Put(key, Rc::new(value.clone()))
 }
 
 pub(super) fn attempt_key(slot: usize) -> String {

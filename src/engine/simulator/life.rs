@@ -1,6 +1,7 @@
 //! One life: its clock, its births and deaths, and what must be true at its end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use countersign_providers::clock::later;
@@ -177,7 +178,7 @@ impl<'a> Life<'a> {
                 certificate: self
                     .read(&format!("certificate/{number}"))
                     .unwrap_or_else(|| Certificate::new(name.clone())),
-                attempt: self.read_attempt(number),
+                attempt: self.read_attempt(number).map(Rc::new),
                 delivery: self
                     .read(&format!("delivery/{number}"))
                     .unwrap_or_else(|| Delivery::new(name, "/etc/certificates".to_owned())),
@@ -188,10 +189,10 @@ impl<'a> Life<'a> {
         let entries = self.store.scan("ledger/").map(|bytes| {
             let entry: Entry = match forgets {
                 true => serde_json::from_str(
-                    &String::from_utf8_lossy(bytes).replace("\"doubt\":true", "\"doubt\":false"),
+                    &String::from_utf8_lossy(&bytes).replace("\"doubt\":true", "\"doubt\":false"),
                 )
                 .unwrap(),
-                false => serde_json::from_slice(bytes).unwrap(),
+                false => serde_json::from_slice(&bytes).unwrap(),
             };
             (entry.record.clone(), entry)
         });
@@ -228,7 +229,7 @@ impl<'a> Life<'a> {
     fn read<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
         self.store
             .read(key)
-            .map(|bytes| serde_json::from_slice(bytes).unwrap())
+            .map(|bytes| serde_json::from_slice(&bytes).unwrap())
     }
 
     fn read_attempt(&self, slot: usize) -> Option<Attempt> {
@@ -301,7 +302,7 @@ impl<'a> Life<'a> {
             .iter_mut()
             .filter_map(|slot| slot.attempt.as_mut())
         {
-            attempt.suspend();
+            Rc::make_mut(attempt).suspend();
         }
         self.note(|| "== suspended".to_owned());
         let pause = self.world.rng.millis(0, 60_000);
@@ -338,7 +339,7 @@ impl<'a> Life<'a> {
                     let key: Option<u64> = self
                         .store
                         .read(&key_key(number, issued.epoch))
-                        .map(|bytes| serde_json::from_slice(bytes).unwrap());
+                        .map(|bytes| serde_json::from_slice(&bytes).unwrap());
                     let leaf =
                         &self.world.authority.leaves[issued.serial.parse::<usize>().unwrap()];
                     self.checks

@@ -2,6 +2,7 @@
 //! does, with virtual time and with deaths at chosen moments.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 use countersign_providers::clock::later;
@@ -44,7 +45,7 @@ pub(super) struct Worker {
 /// Everything about one certificate.
 pub(super) struct Slot {
     pub(super) certificate: Certificate,
-    pub(super) attempt: Option<Attempt>,
+    pub(super) attempt: Option<Rc<Attempt>>,
     pub(super) delivery: Delivery,
     pub(super) begin_after: Option<Timestamp>,
 }
@@ -205,7 +206,7 @@ impl Life<'_> {
         self.note(|| format!("c{number}: attempt {} begins", certificate.epoch));
         let slot = &mut self.worker.as_mut().unwrap().slots[number];
         slot.certificate = certificate;
-        slot.attempt = Some(attempt);
+        slot.attempt = Some(Rc::new(attempt));
         self.dies(&[Kind::Begin], Moment::AfterCommit);
     }
 }
