@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use countersign_providers::error::{ErrorKind, ProviderError};
 use countersign_providers::record::{Change, Verb};
-use jiff::Timestamp;
 
 use super::super::EffectId;
 use super::super::attempt::{self, Attempt};
@@ -64,21 +63,21 @@ impl Batch {
 
 impl Life<'_> {
     /// The zones that have something to do and do nothing; they are marked as held.
-    pub(super) fn zones_due(&mut self, wake: &mut Option<Timestamp>) -> Vec<String> {
+    pub(super) fn zones_due(&mut self) -> Vec<String> {
         let Some(worker) = &mut self.worker else {
             return Vec::new();
         };
         let mut zones = Vec::new();
+        let mut wake = None;
         for entry in worker.entries.values() {
             let pending = entry.pending(self.now);
-            if let Some(at) = pending.wake {
-                *wake = Some(wake.map_or(at, |wake| wake.min(at)));
-            }
+            wake = wake.into_iter().chain(pending.wake).min();
             let zone = zone_key(&entry.record.zone);
             if !pending.effects.is_empty() && !zones.contains(&zone) {
                 zones.push(zone);
             }
         }
+        worker.ledger_asked.wake = wake;
         zones.retain(|zone| {
             let work = worker.zone(zone);
             let idle = !work.busy && !work.held;
@@ -174,6 +173,7 @@ impl Life<'_> {
         let url = url.replace("challenge", "authorization");
         let owner = format!("c{slot}/{epoch}/{url}");
         let worker = self.worker.as_mut().unwrap();
+        worker.ledger_asked.changed = true;
         for entry in worker.entries.values_mut() {
             entry.apply(self.now, ledger::Event::Released(owner.clone()));
         }

@@ -19,7 +19,7 @@ use super::flight::Flight;
 use super::host::Directory;
 use super::mutants::Mutant;
 use super::store::Store;
-use super::worker::{Slot, Worker};
+use super::worker::{Asked, Slot, Worker};
 use super::world::World;
 use super::{Counts, Crash, Kind, Moment};
 
@@ -141,9 +141,12 @@ impl<'a> Life<'a> {
     }
 
     fn happen(&mut self, item: Item) {
-        let asks = !matches!(&item, Item::Act(number) if self.flights.get(number).is_some_and(|flight| !flight.work.is_ledgers()));
+        let flight = match &item {
+            Item::Act(number) | Item::Done(number) => self.flights.get(number),
+            _ => None,
+        };
         if let Some(worker) = &mut self.worker {
-            worker.changed |= asks;
+            worker.stir(&item, flight.map(|flight| &flight.work));
         }
         match item {
             Item::Act(flight) => self.act(flight),
@@ -183,6 +186,7 @@ impl<'a> Life<'a> {
                     .read(&format!("delivery/{number}"))
                     .unwrap_or_else(|| Delivery::new(name, "/etc/certificates".to_owned())),
                 begin_after: None,
+                asked: Asked::never(),
             });
         }
         let forgets = self.is(Mutant::DoubtForgottenAtRestart);
@@ -204,8 +208,8 @@ impl<'a> Life<'a> {
             running: BTreeSet::new(),
             late_keys: BTreeMap::new(),
             suspended: false,
-            changed: true,
-            wake: None,
+            account_asked: Asked::never(),
+            ledger_asked: Asked::never(),
         });
     }
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 use countersign_providers::clock::later;
 use jiff::Timestamp;
 
+use super::super::EffectId;
 use super::super::account::Account;
 use super::super::attempt::{self, Attempt};
 use super::super::certificate::{Certificate, Specification};
 use super::super::delivery::Delivery;
 use super::super::key::KeyType;
 use super::super::ledger::{Entry, RecordId};
-use super::super::{EffectId, Pending};
 use super::batch::ZoneWork;
 use super::feedback::{Settled, attempt_key, put};
 use super::flight::Work;
@@ -36,10 +36,8 @@ pub(super) struct Worker {
     /// Not saved yet: keys that a bug holds back.
     pub(super) late_keys: BTreeMap<usize, u64>,
     pub(super) suspended: bool,
-    /// Whether anything happened since everything was last asked.
-    pub(super) changed: bool,
-    /// When everything is to be asked again although nothing happens.
-    pub(super) wake: Option<Timestamp>,
+    pub(super) account_asked: Asked,
+    pub(super) ledger_asked: Asked,
 }
 
 /// Everything about one certificate.
@@ -48,6 +46,32 @@ pub(super) struct Slot {
     pub(super) attempt: Option<Rc<Attempt>>,
     pub(super) delivery: Delivery,
     pub(super) begin_after: Option<Timestamp>,
+    pub(super) asked: Asked,
+}
+
+/// Whether a thing must be asked again what it wants.
+pub(super) struct Asked {
+    /// Something happened to it since.
+    pub(super) changed: bool,
+    /// Its own wish.
+    pub(super) wake: Option<Timestamp>,
+}
+
+impl Asked {
+    pub(super) fn never() -> Self {
+        Self {
+            changed: true,
+            wake: None,
+        }
+    }
+
+    fn is_due(&mut self, now: Timestamp) -> bool {
+        std::mem::take(&mut self.changed) || self.wake.is_some_and(|wake| wake <= now)
+    }
+
+    fn sooner(&mut self, at: Option<Timestamp>) {
+        self.wake = self.wake.into_iter().chain(at).min();
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,90 +84,106 @@ pub(super) enum Thing {
 impl Life<'_> {
     /// Starts everything that is due, and says when to ask again.
     pub(super) fn start_due(&mut self) -> Option<Timestamp> {
-        let mut wake = None;
-        let worker = self.worker.as_mut()?;
-        let over = worker.wake.is_some_and(|wake| wake <= self.now);
-        if !std::mem::take(&mut worker.changed) && !over {
-            return worker.wake;
+        self.start_account();
+        for number in 0..self.world.wishes.len() {
+            self.start_slot(number);
         }
+        self.start_zones();
         let worker = self.worker.as_ref()?;
-        let pending = worker.account.pending(self.now);
-        let mut start: Vec<Work> = Vec::new();
-        let mut want = |worker: &Worker, thing: Thing, id: &EffectId, work: &dyn Fn() -> Work| {
-            if !worker.running.contains(&(thing, id.clone())) {
-                start.push(work());
-            }
+        let slots = worker.slots.iter().map(|slot| &slot.asked);
+        let all = slots.chain([&worker.account_asked, &worker.ledger_asked]);
+        all.filter_map(|asked| asked.wake).min()
+    }
+
+    fn start_account(&mut self) {
+        let now = self.now;
+        let worker = self.worker.as_mut();
+        let due = worker.and_then(|worker| worker.account_asked.is_due(now).then_some(worker));
+        let Some(worker) = due else {
+            return;
         };
-        sooner(&mut wake, &pending);
-        for (id, effect) in &pending.effects {
-            want(worker, Thing::Account, id, &|| {
-                Work::Account(id.clone(), *effect)
+        let pending = worker.account.pending(now);
+        worker.account_asked.wake = pending.wake;
+        for (id, effect) in pending.effects {
+            self.start(Work::Account(id, effect));
+        }
+    }
+
+    fn start_slot(&mut self, number: usize) {
+        let now = self.now;
+        let slot = self.worker.as_mut();
+        let slot = slot.map(|worker| &mut worker.slots[number]);
+        let Some(slot) = slot.and_then(|slot| slot.asked.is_due(now).then_some(slot)) else {
+            return;
+        };
+        let delivery = slot.delivery.pending(now);
+        slot.asked.wake = delivery.wake;
+        for (id, effect) in delivery.effects {
+            self.start(Work::Delivery {
+                slot: number,
+                id,
+                effect,
             });
         }
-        let mut begin = Vec::new();
-        for (number, slot) in worker.slots.iter().enumerate() {
-            match &slot.attempt {
-                Some(attempt) => {
-                    let epoch = attempt.request.epoch;
-                    let pending = attempt.pending(self.now);
-                    sooner(&mut wake, &pending);
-                    for (id, effect) in &pending.effects {
-                        want(worker, Thing::Attempt(number, epoch), id, &|| {
-                            Work::Attempt {
-                                slot: number,
-                                epoch,
-                                id: id.clone(),
-                                effect: effect.clone(),
-                            }
-                        });
-                    }
-                }
-                None if worker.account.ready().is_some()
-                    && !worker.suspended
-                    && !self.is_finished(number, slot) =>
-                {
-                    let at = slot
-                        .certificate
-                        .due(&self.specification(number))
-                        .at
-                        .max(slot.begin_after.unwrap_or(Timestamp::MIN));
-                    if at <= self.now {
-                        begin.push(number);
-                    } else {
-                        wake = Some(wake.map_or(at, |wake: Timestamp| wake.min(at)));
-                    }
-                }
-                None => {}
-            }
-            let pending = slot.delivery.pending(self.now);
-            sooner(&mut wake, &pending);
-            for (id, effect) in &pending.effects {
-                want(worker, Thing::Delivery(number), id, &|| Work::Delivery {
-                    slot: number,
-                    id: id.clone(),
-                    effect: *effect,
-                });
+        self.begin_if_due(number);
+        let slot = self.worker.as_mut();
+        let Some(slot) = slot.map(|worker| &mut worker.slots[number]) else {
+            return;
+        };
+        let Some(attempt) = &slot.attempt else {
+            return;
+        };
+        let pending = attempt.pending(now);
+        let epoch = attempt.request.epoch;
+        slot.asked.sooner(pending.wake);
+        for (id, effect) in pending.effects {
+            self.start(Work::Attempt {
+                slot: number,
+                epoch,
+                id,
+                effect,
+            });
+        }
+    }
+
+    fn start_zones(&mut self) {
+        let now = self.now;
+        let worker = self.worker.as_mut();
+        if worker.is_some_and(|worker| worker.ledger_asked.is_due(now)) {
+            for zone in self.zones_due() {
+                let hold = self.world.rng.millis(0, 50);
+                self.schedule(hold, Item::Gather(zone));
             }
         }
-        let gather = self.zones_due(&mut wake);
-        for number in &begin {
-            self.begin(*number);
-        }
-        self.worker.as_ref()?;
-        for work in start {
+    }
+
+    /// Launches what is not under way yet.
+    fn start(&mut self, work: Work) {
+        let thing = work.thing();
+        let running = self.worker.as_ref().map(|worker| &worker.running);
+        let is_new = |thing| running.is_some_and(|running| !running.contains(&thing));
+        if thing.is_some_and(is_new) {
             self.launch(work);
         }
-        for zone in gather {
-            let hold = self.world.rng.millis(0, 50);
-            self.schedule(hold, Item::Gather(zone));
-        }
-        let worker = self.worker.as_mut()?;
-        worker.changed |= !begin.is_empty();
-        worker.wake = match worker.changed {
-            true => Some(self.now),
-            false => wake,
+    }
+
+    fn begin_if_due(&mut self, number: usize) {
+        let Some(worker) = &self.worker else {
+            return;
         };
-        worker.wake
+        let slot = &worker.slots[number];
+        let idle = slot.attempt.is_none() && worker.account.ready().is_some();
+        if !idle || worker.suspended || self.is_finished(number, slot) {
+            return;
+        }
+        let due = slot.certificate.due(&self.specification(number)).at;
+        let at = due.max(slot.begin_after.unwrap_or(Timestamp::MIN));
+        if at <= self.now {
+            return self.begin(number);
+        }
+        if let Some(worker) = &mut self.worker {
+            worker.slots[number].asked.sooner(Some(at));
+        }
     }
 
     /// Whether nothing more is expected for a certificate.
@@ -198,7 +238,9 @@ impl Life<'_> {
             Settled::Saved => {}
             Settled::NotSaved => {
                 let pause = later(self.now, COMMIT_PAUSE);
-                self.worker.as_mut().unwrap().slots[number].begin_after = Some(pause);
+                let slot = &mut self.worker.as_mut().unwrap().slots[number];
+                slot.begin_after = Some(pause);
+                slot.asked.sooner(Some(pause));
                 return;
             }
             Settled::Dead => return,
@@ -212,6 +254,26 @@ impl Life<'_> {
 }
 
 impl Worker {
+    /// Something happened: who has to be asked again.
+    pub(super) fn stir(&mut self, item: &Item, work: Option<&Work>) {
+        let ledger = matches!(item, Item::Act(_) | Item::Gather(_));
+        match (item, work) {
+            (Item::Act(_), Some(work)) if !work.is_ledgers() => {}
+            (Item::Done(_), Some(Work::Attempt { slot, .. } | Work::Delivery { slot, .. })) => {
+                self.slots[*slot].asked.changed = true;
+            }
+            (Item::Done(_), Some(Work::Batch(_))) => self.ledger_asked.changed = true,
+            _ if ledger => self.ledger_asked.changed = true,
+            _ => {
+                self.account_asked.changed = true;
+                self.ledger_asked.changed = true;
+                for slot in &mut self.slots {
+                    slot.asked.changed = true;
+                }
+            }
+        }
+    }
+
     pub(super) fn zone(&mut self, zone: &str) -> &mut ZoneWork {
         self.zones
             .entry(zone.to_owned())
@@ -220,11 +282,5 @@ impl Worker {
                 held: false,
                 parts: VecDeque::new(),
             })
-    }
-}
-
-fn sooner<E>(wake: &mut Option<Timestamp>, pending: &Pending<E>) {
-    if let Some(at) = pending.wake {
-        *wake = Some(wake.map_or(at, |wake| wake.min(at)));
     }
 }
