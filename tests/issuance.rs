@@ -340,7 +340,7 @@ fn an_attempt_of_another_authority_is_given_up_for_the_one_that_is_configured() 
     let host = Host::usual();
     let first = Pebble::new(Version::Newest, host.addr()).start();
     let program = with_pebble(&host, &first, ONE);
-    let mut running = program.start(&["renew", "--log", "trace"]);
+    let running = program.start(&["renew", "--log", "trace"]);
     running.wait_for("provider reply");
     running.kill();
     let pebble = Pebble::new(Version::Newest, host.addr()).start();

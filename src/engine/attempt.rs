@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use countersign_providers::clock::later;
+use countersign_providers::clock::{between, later};
 use countersign_providers::error::ProviderError;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -236,6 +236,21 @@ pub enum Event {
     CertificateWrong(String),
 }
 
+impl Event {
+    /// The pause that the authority asked for.
+    fn wish(&self) -> Option<Duration> {
+        match self {
+            Self::Ordered(Err(fault))
+            | Self::Order(Err(fault))
+            | Self::Authorization(_, Err(fault))
+            | Self::Responded(_, Err(fault))
+            | Self::Finalized(Err(fault))
+            | Self::DownloadFailed(fault) => wish(fault),
+            _ => None,
+        }
+    }
+}
+
 /// Where a challenge name leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {
@@ -281,8 +296,20 @@ impl Attempt {
     }
 
     /// Records what happened; `effect` names the effect that it came from. News of an effect that is not wanted any
-    /// more are ignored, except those that say what is held.
+    /// more are ignored, except those that say what is held and when the authority wants to be asked again.
     pub fn apply(&mut self, now: Timestamp, effect: &EffectId, event: Event) {
+        let was_open = self.end.is_none();
+        self.record(now, effect, event);
+        // The next attempt asks the same authority.
+        if let (true, Some(End::Failed(failure)), Some(floor)) =
+            (was_open, &mut self.end, self.not_before)
+            && floor > now
+        {
+            failure.not_before = failure.not_before.max(Some(between(now, floor)));
+        }
+    }
+
+    fn record(&mut self, now: Timestamp, effect: &EffectId, event: Event) {
         match event {
             // An order that is known is never forgotten.
             Event::Ordered(Ok(order)) if self.order_url.is_none() && !self.is_working() => {
@@ -290,6 +317,9 @@ impl Attempt {
                 return;
             }
             _ => {}
+        }
+        if let Some(wish) = event.wish() {
+            self.not_before = self.not_before.max(Some(later(now, wish)));
         }
         if !self.wanted().iter().any(|wanted| wanted.id == *effect) {
             return;
@@ -357,6 +387,14 @@ impl Attempt {
     /// The order's URL, once known.
     pub fn order_url(&self) -> Option<&str> {
         self.order_url.as_deref()
+    }
+
+    /// The owners of the records that it holds, in the order in which they came.
+    #[cfg(test)]
+    pub(super) fn owners(&self) -> impl Iterator<Item = Owner> + '_ {
+        self.held
+            .iter()
+            .map(|held| self.request.owner(&held.authorization))
     }
 
     /// How many authorizations have no value at their DNS host yet: a batch may wait a moment for those that have not
@@ -497,7 +535,11 @@ impl Attempt {
                 part,
                 url: challenge.url.clone(),
             };
-            return Some(self.ca_effect("respond", part, respond));
+            return Some(Wanted {
+                id: EffectId::new("respond", part, known.turn),
+                effect: respond,
+                from: self.not_before,
+            });
         }
         let held = self.held(&known.url);
         let (Some(held), Some(watch)) = (held, &known.watch) else {
@@ -535,6 +577,7 @@ impl Attempt {
         })
     }
 
+    /// A request of which there is one at a time.
     fn ca_effect(&self, what: &str, part: usize, effect: Effect) -> Wanted<Effect> {
         Wanted {
             id: EffectId::new(what, part, self.known.turn),
@@ -586,7 +629,7 @@ impl Attempt {
                 self.order_url = Some(order.url.clone());
                 self.order_seen(now, order);
             }
-            Err(fault) if self.known.turn + 1 >= CA_PATIENCE && !is_limit(&fault) => {
+            Err(fault) if self.known.turn + 1 >= CA_PATIENCE && wish(&fault).is_none() => {
                 let failure = unreachable_failure(&fault, &self.request.authority);
                 self.finish(End::Failed(failure));
             }
@@ -598,7 +641,6 @@ impl Attempt {
         let known = &mut self.known;
         known.turn = 0;
         known.fault = None;
-        self.not_before = None;
         // Only the answer to newOrder names the order; later replies need not.
         order.url = self.order_url.clone().unwrap_or(order.url);
         if known.authorizations.is_empty() {
@@ -828,11 +870,11 @@ impl Attempt {
             Ok(challenge) => {
                 known.responded = true;
                 known.due = Some(early);
+                known.turn = 0;
+                known.fault = None;
                 if let Some(seen) = &mut known.seen {
                     seen.challenge = Some(challenge);
                 }
-                self.known.turn = 0;
-                self.known.fault = None;
             }
             // Whether it arrived is for the authorization to say.
             Err(fault) => {
@@ -853,9 +895,6 @@ impl Attempt {
                 known.turn += 1;
                 known.due = Some(again);
                 known.fault = Some(fault.to_string());
-                if is_limit(fault) {
-                    self.not_before = Some(again);
-                }
             }
             Reaction::LookAtOrder => self.known.order = None,
             Reaction::GiveUp(failure) => self.finish(End::Failed(failure)),
@@ -867,7 +906,8 @@ impl Attempt {
             Reaction::Again(pause) => {
                 self.known.turn += 1;
                 self.known.fault = Some(fault.to_string());
-                self.not_before = Some(later(now, pause));
+                // A longer wish of the authority still holds.
+                self.not_before = self.not_before.max(Some(later(now, pause)));
             }
             Reaction::LookAtOrder => {
                 self.known.order = None;
@@ -1048,15 +1088,12 @@ fn look_pause(looks: u32, retry_after: Option<Duration>) -> Duration {
     }
 }
 
-/// Whether the authority asked for a pause of everybody's.
-fn is_limit(fault: &CaFault) -> bool {
-    matches!(
-        fault,
-        CaFault::Refused {
-            retry_after: Some(_),
-            ..
-        }
-    )
+/// The pause that the authority asked for in a refusal.
+fn wish(fault: &CaFault) -> Option<Duration> {
+    match fault {
+        CaFault::Refused { retry_after, .. } => *retry_after,
+        _ => None,
+    }
 }
 
 fn unreachable_failure(fault: &CaFault, authority: &str) -> Failure {

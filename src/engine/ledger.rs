@@ -73,6 +73,13 @@ pub struct Entry {
     /// Whether this process made the request whose outcome is open; a request of a dead process stays in doubt.
     #[serde(skip)]
     asked_here: bool,
+    /// Whether an owner waits for the host to be asked. After a failure, and after a start, the owner says whether it
+    /// still does: its own pauses hold, and nothing is asked that is not saved.
+    #[serde(skip)]
+    awaited: bool,
+    /// Whether the host has refused to remove it, so that it must be looked whether it is there at all.
+    #[serde(skip)]
+    refused: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +91,8 @@ enum Presence {
     Asked,
     /// The host said that it is there.
     Present,
+    /// It was there, and the host is or was being asked to add it again.
+    Again,
 }
 
 /// What an entry wants of the host.
@@ -100,7 +109,8 @@ pub enum Effect {
 /// What happened to an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Somebody wants the value. To be saved before the host is asked.
+    /// Somebody wants the value. To be saved before the host is asked. From one who has it already it says that the
+    /// value has vanished: the host is asked again.
     Intended(Owner),
     /// Somebody wants it no more, or never did.
     Released(Owner),
@@ -126,6 +136,8 @@ impl Entry {
             not_before: None,
             failure: None,
             asked_here: false,
+            awaited: false,
+            refused: false,
         }
     }
 
@@ -171,7 +183,7 @@ impl Entry {
 
     fn wanted(&self) -> Option<Wanted<Effect>> {
         let (what, effect, from) = match (self.owners.is_empty(), self.presence) {
-            (false, Presence::Present) => return None,
+            (false, _) if !self.awaited => return None,
             (false, _) => ("ensure", Effect::Ensure, self.not_before),
             (true, Presence::Absent) if !self.in_doubt() => return None,
             (true, Presence::Absent) => {
@@ -179,6 +191,7 @@ impl Entry {
                 let look = self.removed.map(|removed| later(removed, pause));
                 ("look", Effect::Look, look.max(self.not_before))
             }
+            (true, _) if self.refused => ("look", Effect::Look, None),
             (true, _) => ("remove", Effect::Remove, self.not_before),
         };
         Some(Wanted {
@@ -189,22 +202,34 @@ impl Entry {
     }
 
     fn in_doubt(&self) -> bool {
-        self.doubt || (self.presence == Presence::Asked && !self.asked_here)
+        let asked = matches!(self.presence, Presence::Asked | Presence::Again);
+        self.doubt || (asked && !self.asked_here)
     }
 
     fn intended(&mut self, owner: Owner) {
-        self.owners.insert(owner);
-        if self.presence != Presence::Present {
-            self.doubt = self.in_doubt();
-            self.presence = Presence::Asked;
-            self.asked_here = true;
+        // Only while somebody wants it is a value that was there certainly not being removed.
+        let wanted = self.presence == Presence::Present && !self.owners.is_empty();
+        let joins = self.owners.insert(owner) && wanted;
+        if !joins {
+            self.ask();
         }
         self.settle();
+    }
+
+    fn ask(&mut self) {
+        self.doubt = self.in_doubt();
+        self.presence = match self.presence {
+            Presence::Absent | Presence::Asked => Presence::Asked,
+            Presence::Present | Presence::Again => Presence::Again,
+        };
+        self.asked_here = true;
+        self.awaited = true;
     }
 
     fn ensured(&mut self, now: Timestamp, outcome: Result<(), ProviderError>) {
         self.doubt = self.in_doubt();
         self.asked_here = true;
+        self.awaited = false;
         match outcome {
             Ok(()) => {
                 self.presence = Presence::Present;
@@ -214,8 +239,12 @@ impl Entry {
             Err(error) => {
                 self.doubt |= error.kind.outcome_unknown();
                 // A refusal proves absence only if nothing else was ever asked.
-                if !self.doubt && self.presence == Presence::Asked {
-                    self.presence = Presence::Absent;
+                match self.presence {
+                    Presence::Asked if !self.doubt => self.presence = Presence::Absent,
+                    Presence::Again if !error.kind.outcome_unknown() => {
+                        self.presence = Presence::Present;
+                    }
+                    _ => {}
                 }
                 self.failed(now, &error);
                 // Whoever wants it decides whether to go on.
@@ -228,24 +257,32 @@ impl Entry {
         match outcome {
             // Somebody wants it again since: it must be added again.
             Ok(()) if !self.owners.is_empty() => {
-                self.doubt = self.in_doubt();
-                self.presence = Presence::Asked;
-                self.asked_here = true;
+                self.gone(now);
+                self.ask();
             }
-            Ok(()) => {
-                self.doubt = self.in_doubt();
-                self.presence = Presence::Absent;
-                self.removed = Some(now);
-                self.looks = 0;
-                self.settle();
+            Ok(()) => self.gone(now),
+            Err(error) => {
+                self.refused = error.kind.needs_person();
+                self.failed(now, &error);
             }
-            Err(error) => self.failed(now, &error),
         }
     }
 
+    /// The host says that it is not there, for the first time.
+    fn gone(&mut self, now: Timestamp) {
+        self.doubt = self.in_doubt();
+        self.presence = Presence::Absent;
+        self.removed = Some(now);
+        self.looks = 0;
+        self.settle();
+    }
+
     fn looked(&mut self, now: Timestamp, outcome: Result<bool, ProviderError>) {
+        self.refused = false;
         match outcome {
             Ok(_) if !self.owners.is_empty() => {}
+            // What may not be removed was never added.
+            Ok(false) if self.presence != Presence::Absent => self.gone(now),
             Ok(true) => self.presence = Presence::Present,
             Ok(false) => {
                 self.looks += 1;

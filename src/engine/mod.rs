@@ -19,6 +19,8 @@ pub mod order;
 pub mod propagation;
 pub mod reaction;
 pub mod renewal;
+#[cfg(test)]
+mod simulator;
 
 use std::fmt;
 
