@@ -389,14 +389,6 @@ impl Attempt {
         self.order_url.as_deref()
     }
 
-    /// The owners of the records that it holds, in the order in which they came.
-    #[cfg(test)]
-    pub(super) fn owners(&self) -> impl Iterator<Item = Owner> + '_ {
-        self.held
-            .iter()
-            .map(|held| self.request.owner(&held.authorization))
-    }
-
     /// How many authorizations have no value at their DNS host yet: a batch may wait a moment for those that have not
     /// asked for it.
     pub fn approaching(&self) -> usize {

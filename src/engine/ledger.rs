@@ -109,8 +109,7 @@ pub enum Effect {
 /// What happened to an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Somebody wants the value. To be saved before the host is asked. From one who has it already it says that the
-    /// value has vanished: the host is asked again.
+    /// Somebody wants the value, for the first time or once more. To be saved before the host is asked.
     Intended(Owner),
     /// Somebody wants it no more, or never did.
     Released(Owner),
@@ -207,15 +206,12 @@ impl Entry {
     }
 
     fn intended(&mut self, owner: Owner) {
-        // Only while somebody wants it is a value that was there certainly not being removed.
-        let wanted = self.presence == Presence::Present && !self.owners.is_empty();
-        let joins = self.owners.insert(owner) && wanted;
-        if !joins {
-            self.ask();
-        }
+        self.owners.insert(owner);
+        self.ask();
         self.settle();
     }
 
+    /// Somebody waits for the host to be asked. A value that was there may be on its way out, or may have vanished.
     fn ask(&mut self) {
         self.doubt = self.in_doubt();
         self.presence = match self.presence {

@@ -3,19 +3,21 @@
 
 use std::collections::VecDeque;
 
+use countersign_providers::error::{ErrorKind, ProviderError};
 use countersign_providers::record::{Change, Verb};
-use countersign_providers::{ErrorKind, ProviderError};
 use jiff::Timestamp;
 
 use super::super::EffectId;
-use super::super::attempt;
+use super::super::attempt::{self, Attempt};
 use super::super::ledger::{self, Entry, Owner, RecordId};
 use super::Kind;
 use super::check::Invariant;
+use super::feedback::{Settled, attempt_key, put};
+use super::flight::{Flight, Work};
 use super::host::error;
+use super::life::{Item, Life};
 use super::mutants::Mutant;
 use super::store::Write;
-use super::worker::{Item, Life, Settled, Work, put};
 use super::world::zone_key;
 
 /// The largest batch.
@@ -164,19 +166,13 @@ impl Life<'_> {
     }
 
     /// A bug: the value goes while the authority looks for it.
-    pub(super) fn withdraw_at_once(&mut self, slot: usize, effect: &attempt::Effect) {
-        let attempt::Effect::Respond { part, .. } = effect else {
+    pub(super) fn withdraw_at_once(&mut self, slot: usize, epoch: u64, effect: &attempt::Effect) {
+        let attempt::Effect::Respond { url, .. } = effect else {
             return;
         };
+        let url = url.replace("challenge", "authorization");
+        let owner = format!("c{slot}/{epoch}/{url}");
         let worker = self.worker.as_mut().unwrap();
-        let owners: Vec<Owner> = worker.slots[slot]
-            .attempt
-            .iter()
-            .flat_map(|attempt| attempt.owners())
-            .collect();
-        let Some(owner) = owners.get(*part) else {
-            return;
-        };
         for entry in worker.entries.values_mut() {
             entry.apply(self.now, ledger::Event::Released(owner.clone()));
         }
@@ -264,15 +260,7 @@ impl Life<'_> {
                 let looking = world
                     .authority
                     .looking_for(self.now, &record.name, value, host);
-                let slots = self.worker.iter().flat_map(|worker| &worker.slots);
-                let attempts = slots.filter_map(|slot| slot.attempt.as_ref());
-                let mut owners = attempts
-                    .filter(|attempt| attempt.end().is_none())
-                    .flat_map(|attempt| attempt.owners());
-                let wanted = owners.find(|owner| {
-                    let of = |url: &String| owner.ends_with(&format!("/{url}"));
-                    looking.iter().any(of)
-                });
+                let wanted = looking.into_iter().find(|url| self.is_held(url));
                 // Who stops gives up its records; the next process may come while they go.
                 let early = wanted.is_some() && !self.was_suspended;
                 self.checks.must(!early, Invariant::NotTooEarly, || {
@@ -281,6 +269,18 @@ impl Life<'_> {
             }
             ledger::Effect::Look => {}
         }
+    }
+
+    /// Whether an attempt that goes on has put the record of the authorization at `url`, by what is saved.
+    fn is_held(&self, url: &str) -> bool {
+        let slots = self.worker.iter().flat_map(|worker| &worker.slots);
+        let open = |attempt: &Attempt| attempt.end().is_none();
+        slots.enumerate().any(|(number, slot)| {
+            let saved = self.store.read(&attempt_key(number));
+            let saved = saved.map(String::from_utf8_lossy).unwrap_or_default();
+            slot.attempt.as_ref().is_some_and(open)
+                && saved.contains(&format!("\"authorization\":\"{url}\""))
+        })
     }
 
     pub(super) fn batch_done(
@@ -341,7 +341,7 @@ impl Life<'_> {
 
     /// Everybody who waits for `record` hears of it.
     fn tell_presenters(&mut self, record: &RecordId, result: &Result<(), ProviderError>) {
-        let waits = |(number, flight): (&u64, &super::worker::Flight)| match &flight.work {
+        let waits = |(number, flight): (&u64, &Flight)| match &flight.work {
             Work::Attempt {
                 effect:
                     attempt::Effect::Present {

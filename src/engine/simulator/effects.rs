@@ -10,9 +10,10 @@ use super::super::propagation::{Observation, Outcome};
 use super::Kind;
 use super::authority::{Leaf, Reply, Request};
 use super::check::Invariant;
+use super::feedback::{key_key, put};
 use super::host::{number, observation};
+use super::life::Life;
 use super::mutants::Mutant;
-use super::worker::{Life, key_key, put};
 
 impl Life<'_> {
     pub(super) fn act_account(&mut self, flight: u64, effect: account::Effect) -> account::Event {
@@ -202,19 +203,16 @@ impl Life<'_> {
         servers: &[usize],
     ) -> Vec<Observation> {
         if self.is(Mutant::RespondsUnproven) {
-            let yes =
-                |&server: &usize| observation(server, Outcome::Values(vec![record.value.clone()]));
+            let yes = |&server: &usize| {
+                observation(server, Outcome::Values(vec![record.value.clone()]), false)
+            };
             return servers.iter().map(yes).collect();
         }
         let mut observations = Vec::new();
         for &server in servers {
             let outcome = self.world.host.observe(self.now, server, &record.name);
             self.checks.shown(asker, &record.value, server, &outcome);
-            let by_resolver = self.world.likely_only;
-            observations.push(Observation {
-                by_resolver,
-                ..observation(server, outcome)
-            });
+            observations.push(observation(server, outcome, self.world.by_resolver));
         }
         observations
     }

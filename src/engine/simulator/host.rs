@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use countersign_providers::clock::{earlier, later};
+use countersign_providers::error::{ErrorKind, ProviderError};
 use countersign_providers::record::{Change, DnsName, Verb, Zone};
-use countersign_providers::{ErrorKind, ProviderError};
 use jiff::Timestamp;
 
 use super::super::names::Identifier;
@@ -307,13 +307,13 @@ pub(super) fn number(address: IpAddr) -> usize {
     }
 }
 
-pub(super) fn observation(number: usize, outcome: Outcome) -> Observation {
+pub(super) fn observation(number: usize, outcome: Outcome, by_resolver: bool) -> Observation {
     Observation {
         host: format!("ns{number}.test"),
         address: address(number),
         outcome,
         serial: None,
-        by_resolver: false,
+        by_resolver,
     }
 }
 

@@ -4,14 +4,17 @@
 //! chosen moments. Everything is drawn from the seed and nothing else, so a printed seed repeats its life:
 //! `SEED=123 cargo test --lib engine::simulator::one_life -- --nocapture`.
 //!
-//! `worker`, `batch` and `effects` do what the real worker does; `authority`, `host`, `store` and `world` are what it
+//! `worker`, `flight`, `feedback`, `batch` and `effects` do what the real worker does, `life` turns its clock; `authority`, `host`, `store` and `world` are what it
 //! works in; `check` says what must hold; `mutants` are bugs that must be caught.
 
 mod authority;
 mod batch;
 mod check;
 mod effects;
+mod feedback;
+mod flight;
 mod host;
+mod life;
 mod mutants;
 mod store;
 mod worker;
@@ -20,8 +23,8 @@ mod world;
 use std::time::Duration;
 
 use check::Violation;
+use life::Life;
 use mutants::Mutant;
-use worker::Life;
 use world::World;
 
 /// Lives of one ordinary test run.

@@ -47,7 +47,8 @@ pub(super) struct World {
     pub(super) faults: Faults,
     /// Draws key numbers: no key is drawn twice.
     pub(super) keys: u64,
-    pub(super) likely_only: bool,
+    /// Whether resolvers are asked, whose word is only likely true.
+    pub(super) by_resolver: bool,
 }
 
 /// What may still go wrong.
@@ -148,7 +149,7 @@ impl World {
                 locate: Budget::draw(&mut rng, 4, 20),
                 tamper: Budget::draw(&mut rng, 2, 20),
             },
-            likely_only: rng.chance(3),
+            by_resolver: rng.chance(3),
             keys: 0,
             rng,
             wishes,
