@@ -48,7 +48,12 @@ impl Host {
 }
 
 /// The configuration for these servers; `certificates` are lines under that key.
-pub(crate) fn configuration(host: &Host, directory: &str, trust: &Path, certificates: &str) -> String {
+pub(crate) fn configuration(
+    host: &Host,
+    directory: &str,
+    trust: &Path,
+    certificates: &str,
+) -> String {
     format!(
         "state: {{dir}}/state
 authorities:
@@ -73,7 +78,12 @@ certificates:
 }
 
 /// The program, set up for `host` and an authority.
-pub(crate) fn countersign(host: &Host, directory: &str, trust: &Path, certificates: &str) -> Countersign {
+pub(crate) fn countersign(
+    host: &Host,
+    directory: &str,
+    trust: &Path,
+    certificates: &str,
+) -> Countersign {
     let program = Countersign::new(&configuration(host, directory, trust, certificates));
     std::fs::write(program.path("tsig"), &host.key.secret).unwrap();
     program
