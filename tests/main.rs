@@ -11,6 +11,7 @@
 mod architecture;
 mod config;
 mod issuance;
+mod kill;
 mod rfc2136;
 mod servers;
 mod support;
