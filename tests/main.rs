@@ -12,6 +12,7 @@ mod architecture;
 mod cli;
 mod config;
 mod issuance;
+mod kill;
 mod rfc2136;
 mod servers;
 mod support;

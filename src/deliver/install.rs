@@ -278,6 +278,7 @@ impl<'a> Place<'a> {
     fn write(&self, inside: &OwnedFd, kind: FileKind, bytes: &[u8]) -> Result<(), DeliverError> {
         let name = kind.default_name();
         let failed = |what, error: io::Error| failed(&self.path(name), what, error);
+        tracing::trace!(directory = %self.settings.directory.display(), name, "files: writing");
         self.step()?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -336,6 +337,7 @@ impl<'a> Place<'a> {
 
     /// Makes the symbolic link `name` point to `target`, in one instant.
     fn point(&self, name: &str, target: &str, found: Found) -> Result<(), DeliverError> {
+        tracing::trace!(directory = %self.settings.directory.display(), name, target, "files: linking");
         let failed = |error| self.failed(name, "making the link", error);
         self.step()?;
         if found == Found::Nothing {

@@ -133,6 +133,7 @@ async fn bring(
             }
             Effect::Reload(number) => Event::Reloaded(number, reload(shared, to, number).await),
         };
+        tracing::trace!(certificate = %name, target = to.name, effect = %id, "effect done");
         delivery.value.apply(shared.clock.now(), &id, event);
         if let Some((failure, _)) = delivery.value.failure() {
             journal.note(

@@ -395,9 +395,11 @@ impl Worker {
             Effect::Observe { part, .. } => self.walks.get(part).cloned(),
             _ => None,
         };
-        tracing::trace!(certificate = %hands.request.certificate, effect = %id, "effect");
+        let name = hands.request.certificate.clone();
+        tracing::trace!(certificate = %name, effect = %id, "effect");
         Box::pin(async move {
             let done = hands.perform(effect, &order, walk).await;
+            tracing::trace!(certificate = %name, effect = %id, ok = done.is_ok(), "effect done");
             (id, done)
         })
     }

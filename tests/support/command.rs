@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -69,6 +69,22 @@ impl Countersign {
 
     /// Starts a command.
     pub fn start(&self, arguments: &[&str]) -> Running {
+        let mut command = self.command(arguments);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = spawn(command).expect("the program can be started");
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        Running {
+            stdout: Reader::start(stdout.expect("piped")),
+            stderr: Reader::start(stderr.expect("piped")),
+            child,
+        }
+    }
+
+    /// A command, to be started in another way.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let program = env!("CARGO_BIN_EXE_countersign");
         let mut command = guarded(Path::new(program));
         command
@@ -81,17 +97,8 @@ impl Countersign {
                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             )
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .current_dir(self.directory())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = spawn(command).expect("the program can be started");
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        Running {
-            stdout: Reader::start(stdout.expect("piped")),
-            stderr: Reader::start(stderr.expect("piped")),
-            child,
-        }
+            .current_dir(self.directory());
+        command
     }
 }
 

@@ -20,6 +20,8 @@ pub mod ports;
 pub mod powerdns;
 pub mod process;
 pub mod proxy;
+pub mod relay;
+pub mod stepwise;
 pub mod tls;
 pub mod tsig;
 pub mod unbound;
