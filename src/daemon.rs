@@ -225,14 +225,19 @@ fn nameserver_settings(settings: &config::NameserverSettings) -> nameserver::Set
     }
 }
 
-fn wanted(certificate: &config::Certificate) -> Wanted {
+/// What a certificate of the configuration must be.
+pub fn specification(certificate: &config::Certificate) -> Specification {
     let mut identifiers = certificate.names.clone();
     identifiers.sort();
+    Specification {
+        identifiers,
+        key: certificate.key,
+    }
+}
+
+fn wanted(certificate: &config::Certificate) -> Wanted {
     Wanted {
-        specification: Specification {
-            identifiers,
-            key: certificate.key,
-        },
+        specification: specification(certificate),
         provider: certificate.provider.as_ref().map(ToString::to_string),
         authorities: certificate
             .authorities

@@ -27,6 +27,8 @@ use crate::engine::renewal::renew_at;
 use crate::ledger::PresentError;
 use crate::store::{Keep, Saved, Sealed, Write};
 
+/// Says of an attempt that it was left because a person wanted the pass to stop.
+pub const INTERRUPTED: &str = "interrupted; the next run goes on with its order";
 /// In the foreground, an authority that wants to be left alone for longer than this ends the pass.
 const FOREGROUND_PATIENCE: Duration = Duration::from_secs(30);
 /// When asked to stop, records are released within this.
@@ -227,10 +229,7 @@ impl Worker {
     /// Why to leave this attempt for another time, if so.
     fn reason_to_stop(&self, now: Timestamp) -> Option<Failure> {
         if self.stop.is_cancelled() {
-            return Some(Failure::new(
-                Whose::You,
-                "interrupted; the next run goes on with its order",
-            ));
+            return Some(Failure::new(Whose::You, INTERRUPTED));
         }
         let (sentence, again) = self.attempt.value.trouble()?;
         let far = again.is_some_and(|again| {
