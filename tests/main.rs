@@ -9,8 +9,10 @@
 )]
 
 mod architecture;
+mod canary;
 mod config;
 mod issuance;
 mod rfc2136;
 mod servers;
 mod support;
+mod wrong_input;

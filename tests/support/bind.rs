@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::dns;
 use super::ports::{self, Port};
-use super::process::{Process, server};
+use super::process::{Process, server, servers_directory};
 use super::tsig::Key;
 use super::zone;
 
@@ -23,6 +23,7 @@ pub struct Bind {
     keys: Vec<Key>,
     zones: Vec<Zone>,
     options: String,
+    clock_ahead: i32,
 }
 
 /// One zone of a `named`.
@@ -128,6 +129,12 @@ impl Bind {
         self
     }
 
+    /// Gives it a clock that is so many seconds ahead of everybody's; [`RunningBind::start_again`] sets it right.
+    pub fn clock_ahead(mut self, seconds: i32) -> Self {
+        self.clock_ahead = seconds;
+        self
+    }
+
     /// Starts it and waits until every address answers for every zone.
     pub fn start(mut self) -> RunningBind {
         if self.listen.is_empty() {
@@ -146,7 +153,7 @@ impl Bind {
         let directory = TempDir::with_prefix("countersign-bind-").expect("a temporary directory");
         self.write_files(directory.path(), port);
 
-        let process = start_named(directory.path());
+        let process = start_named(directory.path(), self.clock_ahead);
         let awaited = self
             .zones
             .into_iter()
@@ -255,7 +262,7 @@ impl RunningBind {
     /// Starts it with what it had.
     pub fn start_again(&mut self) {
         self.process.stop();
-        self.process = start_named(self.directory.path());
+        self.process = start_named(self.directory.path(), 0);
         self.wait();
     }
 
@@ -270,12 +277,20 @@ impl RunningBind {
     }
 }
 
-fn start_named(directory: &Path) -> Process {
+fn start_named(directory: &Path, clock_ahead: i32) -> Process {
     let mut command = server("named");
     // In the foreground, with its log on stderr, two worker threads.
     command
         .args(["-g", "-n", "2", "-c"])
         .arg(directory.join("named.conf"));
+    if clock_ahead != 0 {
+        let library = std::fs::read_to_string(servers_directory().join("libfaketime"));
+        command
+            .env("LD_PRELOAD", library.expect("tests/get-servers wrote it"))
+            .env("FAKETIME", format!("{clock_ahead:+}s"))
+            // Timers stay as they are.
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    }
     Process::start("named", command, directory)
 }
 
