@@ -46,7 +46,7 @@ pub enum OpenError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A root certificate of the configuration.
-    #[error("{path}: {error}; it is the `trust` of authority {authority}")]
+    #[error("the `trust` of authority {authority} cannot be read: {path}: {error}; correct the path, or put the authority's root certificate there")]
     Trust {
         /// The file.
         path: PathBuf,

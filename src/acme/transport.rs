@@ -276,13 +276,14 @@ fn fault(host: &str, error: &reqwest::Error) -> CaFault {
     }
     let whole = chain(error);
     let io = find::<io::Error>(error).map(io::Error::kind);
-    CaFault::Unreachable(if whole.contains("dns error") {
-        format!(
-            "the name of {host} was not found by this machine's resolver ({})",
+    if whole.contains("dns error") {
+        return CaFault::Unresolved(format!(
+            "the name of {host} was not found by this machine's resolver ({}); check the host in the `directory` URL, and this machine's DNS",
             last(error)
-        )
-    } else if io == Some(io::ErrorKind::ConnectionRefused) {
-        format!("{host} refused the connection: nothing listens there, or a firewall says no")
+        ));
+    }
+    CaFault::Unreachable(if io == Some(io::ErrorKind::ConnectionRefused) {
+        format!("{host} refused the connection: nothing listens there, or a firewall says no; if it goes on, check host and port in the `directory` URL")
     } else if error.is_connect() {
         format!("no connection to {host}: {}", last(error))
     } else {

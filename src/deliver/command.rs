@@ -34,7 +34,7 @@ pub enum CommandError {
         error: io::Error,
     },
     /// It ended badly.
-    #[error("the command {program} ended with {status}{}", said(.output))]
+    #[error("the command {program} ended with {}{}", ending(.status), said(.output))]
     Failed {
         /// The program.
         program: String,
@@ -198,6 +198,11 @@ impl Tail {
 /// Line separators, and characters that change the direction of what follows.
 fn steers_text(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// `exit status 3` for the standard library's `exit status: 3`.
+fn ending(status: &ExitStatus) -> String {
+    status.to_string().replacen(": ", " ", 1)
 }
 
 fn said(output: &str) -> String {

@@ -4,14 +4,14 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use super::dns;
 use super::ports::{self, Port};
-use super::process::{Process, server, servers_directory};
+use super::process::{Process, server};
 use super::tsig::Key;
 use super::zone;
 
@@ -284,14 +284,23 @@ fn start_named(directory: &Path, clock_ahead: i32) -> Process {
         .args(["-g", "-n", "2", "-c"])
         .arg(directory.join("named.conf"));
     if clock_ahead != 0 {
-        let library = std::fs::read_to_string(servers_directory().join("libfaketime"));
         command
-            .env("LD_PRELOAD", library.expect("tests/get-servers wrote it"))
-            .env("FAKETIME", format!("{clock_ahead:+}s"))
-            // Timers stay as they are.
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            .env("LD_PRELOAD", other_clock(directory))
+            .env("COUNTERSIGN_CLOCK_AHEAD", clock_ahead.to_string());
     }
     Process::start("named", command, directory)
+}
+
+/// Builds what gives a process another clock.
+fn other_clock(directory: &Path) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/other_clock.c");
+    let library = directory.join("other_clock.so");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-o"]);
+    let output = compiler.arg(&library).arg(source).output();
+    let output = output.expect("the C compiler `cc`");
+    assert!(output.status.success(), "{output:?}");
+    library
 }
 
 /// Gives the loopback interface one more address, which BIND needs before it listens there; needs root.
