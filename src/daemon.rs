@@ -18,7 +18,6 @@ use crate::dns::{self, Dns};
 use crate::engine::attempt::Attempt;
 use crate::engine::certificate::Specification;
 use crate::engine::names::CertificateName;
-use crate::engine::order::CaFault;
 use crate::ledger::Ledger;
 use crate::nameserver::{self, Nameserver, NameserverError};
 use crate::run::progress::Watchers;
@@ -56,12 +55,12 @@ pub enum OpenError {
         authority: String,
     },
     /// The connection to an authority cannot be set up.
-    #[error("authority {authority}: {fault}")]
+    #[error("authority {authority}: {reason}")]
     Authority {
         /// Which.
         authority: String,
         /// Why.
-        fault: CaFault,
+        reason: String,
     },
     /// The built-in nameserver.
     #[error(transparent)]
@@ -189,7 +188,7 @@ fn authority(
     let client =
         acme::Client::new(client, clock.clone()).map_err(|fault| OpenError::Authority {
             authority: name,
-            fault,
+            reason: fault.to_string(),
         })?;
     let dns = settings.dns.as_ref().unwrap_or(&config.dns);
     Ok(Authority {

@@ -10,6 +10,7 @@
 
 mod architecture;
 mod canary;
+mod cli;
 mod config;
 mod issuance;
 mod rfc2136;

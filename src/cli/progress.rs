@@ -9,10 +9,11 @@ use countersign_providers::clock::Clock;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_util::sync::CancellationToken;
 
 use super::logging;
 use super::print::{Screen, complain, out, pad};
-use super::words::{again, clean, count, failure, instant, took};
+use super::words::{again, clean, failure, instant, place, took, until};
 use crate::engine::certificate::Certificate;
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::Failure;
@@ -21,6 +22,8 @@ use crate::run::records;
 use crate::run::worker::INTERRUPTED;
 use crate::store::Session;
 
+/// Said when a person wants the pass to stop.
+const STOPPING: &str = "stopping: the TXT records are removed first; Ctrl-C again stops at once";
 /// A longer name shifts its own line only.
 const LONGEST_NAME: usize = 30;
 /// Rows that are left for what is above and below the live lines.
@@ -111,9 +114,21 @@ impl Board {
     pub(super) async fn show(
         mut self,
         mut told: UnboundedReceiver<(CertificateName, Progress)>,
+        stop: CancellationToken,
     ) -> Tally {
-        while let Some((name, progress)) = told.recv().await {
-            self.hear(&name, progress).await;
+        let mut is_stopping = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if !is_stopping => {
+                    is_stopping = true;
+                    self.say(STOPPING);
+                }
+                told = told.recv() => match told {
+                    Some((name, progress)) => self.hear(&name, progress).await,
+                    None => break,
+                },
+            }
         }
         // A task that ended without a word did not succeed.
         self.tally.failed += self.at_work.len();
@@ -121,6 +136,14 @@ impl Board {
             live.clear();
         }
         self.tally
+    }
+
+    /// Something that is not about one certificate.
+    fn say(&self, sentence: &str) {
+        match &self.live {
+            Some(live) => live.say(sentence),
+            None => complain(sentence),
+        }
     }
 
     async fn hear(&mut self, name: &CertificateName, progress: Progress) {
@@ -151,8 +174,9 @@ impl Board {
                 work.doing = format!("issued, valid until {}", instant(issued.not_after));
             }
             Progress::Delivered { target } => {
-                work.doing = format!("delivered to {target}");
-                work.delivered.push(target);
+                let place = place(&target);
+                work.doing = format!("delivered to {place}");
+                work.delivered.push(place.to_owned());
             }
             Progress::Failed(failure) => {
                 work.failure = Some(failure);
@@ -175,7 +199,7 @@ impl Board {
 
     async fn finished(&mut self, name: &CertificateName, work: Work) {
         let time = took(self.clock.elapsed().saturating_sub(work.since));
-        let came = came(&work);
+        let came = came(&work, self.clock.now());
         let text = match &work.failure {
             None => {
                 match work.issued {
@@ -234,12 +258,11 @@ impl Board {
 }
 
 /// What came of a certificate.
-fn came(work: &Work) -> String {
-    let mut parts = Vec::new();
-    parts.extend(
-        work.issued
-            .map(|end| format!("valid until {}", instant(end))),
-    );
+fn came(work: &Work, now: Timestamp) -> String {
+    let issued = work
+        .issued
+        .map(|end| format!("valid until {}", until(now, end)));
+    let mut parts = Vec::from_iter(issued);
     if !work.delivered.is_empty() {
         parts.push(format!("delivered to {}", work.delivered.join(" and ")));
     }
@@ -299,8 +322,7 @@ impl Live {
             bar.finish_and_clear();
             self.lines.remove(&bar);
         }
-        // What cannot be painted was not wanted.
-        let _ = self.lines.println(line);
+        self.say(line);
         let next = at_work
             .iter()
             .find(|(name, _)| !self.bars.contains_key(name));
@@ -308,6 +330,11 @@ impl Live {
             self.update(name, work, width, at_work.len());
         }
         self.count_rest(at_work.len());
+    }
+
+    fn say(&self, line: &str) {
+        // What cannot be painted was not wanted.
+        let _ = self.lines.println(line);
     }
 
     fn clear(&self) {
@@ -347,7 +374,10 @@ impl Live {
 }
 
 fn more_at_work(more: usize) -> String {
-    format!("and {} more", count(more, "certificate"))
+    match more {
+        1 => "and 1 more certificate".to_owned(),
+        more => format!("and {more} more certificates"),
+    }
 }
 
 #[cfg(test)]

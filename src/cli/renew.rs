@@ -50,9 +50,8 @@ pub(super) async fn run(
     let names = chosen(&daemon.shared, &selection);
     let session = daemon.shared.session.clone();
     let board = Board::new(screen, clock.clone(), session, names, may_paint);
-    let board = tokio::spawn(board.show(told));
-
     let interrupts = Interrupts::listen();
+    let board = tokio::spawn(board.show(told, interrupts.politely.clone()));
     let worked = tokio::select! {
         worked = work(&daemon, &selection, &interrupts) => worked,
         () = interrupts.at_once.cancelled() => return Ending::Failed(Some(
@@ -93,16 +92,7 @@ async fn work(
     selection: &Selection,
     interrupts: &Interrupts,
 ) -> Result<(usize, Vec<String>), StoreError> {
-    let pass = scheduler::pass(&daemon.shared, selection, &interrupts.politely);
-    let told = async {
-        interrupts.politely.cancelled().await;
-        complain("stopping: the TXT records are removed first; once more stops at once");
-        std::future::pending::<()>().await;
-    };
-    let report = tokio::select! {
-        report = pass => report?,
-        () = told => Vec::new(),
-    };
+    let report = scheduler::pass(&daemon.shared, selection, &interrupts.politely).await?;
     let left = daemon.shared.ledger.quiet(QUIET).await;
     let left = left.into_iter().map(|((provider, zone), leaving)| {
         let why = match leaving.failure {

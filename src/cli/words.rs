@@ -9,9 +9,12 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
+use crate::run::BUILT_IN;
 
-/// Names that are further from what was typed are not what was meant (Jaro-Winkler).
-const NEAR: f64 = 0.7;
+/// A name is what was meant if one letter in so many is wrong, and always if one is.
+const LETTERS_A_SLIP: usize = 3;
+/// From here on nobody asks for the time of day.
+const FAR: Duration = Duration::from_secs(3 * 86_400);
 /// So many names are listed.
 const LISTED: usize = 10;
 
@@ -36,6 +39,14 @@ pub(super) fn took(duration: Duration) -> String {
 /// When.
 pub(super) fn instant(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// When something ends: the day is enough where it is far.
+pub(super) fn until(now: Timestamp, end: Timestamp) -> String {
+    match between(now, end) >= FAR {
+        true => end.strftime("%Y-%m-%d").to_string(),
+        false => instant(end),
+    }
 }
 
 /// When, and how far that is.
@@ -80,14 +91,20 @@ pub(super) fn count(number: usize, one: &str) -> String {
     }
 }
 
-/// Text of others without what would steer a terminal.
+/// What a target is called when written in place, without the word for its kind.
+pub(super) fn place(target: &str) -> &str {
+    target.strip_prefix("files:").unwrap_or(target)
+}
+
+/// Text of others without what would steer a terminal, and with people's word for the built-in nameserver.
 pub(super) fn clean(text: &str) -> String {
     let safe = |c: char| match c {
         '\n' | '\t' => ' ',
         c if c.is_control() => '\u{fffd}',
         c => c,
     };
-    without_numbers(&text.chars().map(safe).collect::<String>())
+    let text = without_numbers(&text.chars().map(safe).collect::<String>());
+    text.replace(&format!("provider {BUILT_IN}"), "the built-in nameserver")
 }
 
 /// Leaves the system's numbers out: `No such file or directory (os error 2)` says it in words before.
@@ -115,22 +132,20 @@ pub(super) fn known(config: &Config, name: &str) -> Result<CertificateName, Stri
     {
         return Ok(known);
     }
-    let mut near: Vec<(f64, &CertificateName)> = config
-        .certificates
-        .keys()
-        .map(|known| (strsim::jaro_winkler(name, known.as_str()), known))
-        .collect();
-    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let slips = |known: &CertificateName| strsim::osa_distance(name, known.as_str());
+    let near = config.certificates.keys().min_by_key(|known| slips(known));
+    let is_near =
+        |known: &&CertificateName| slips(known) <= (known.as_str().len() / LETTERS_A_SLIP).max(1);
     let by_dns_name = config.certificates.iter().find(|(_, certificate)| {
         certificate
             .names
             .iter()
             .any(|known| known.to_string() == name)
     });
-    let hint = match (by_dns_name, near.first()) {
+    let hint = match (by_dns_name, near.filter(is_near)) {
         (Some((known, _)), _) => format!("it is a name on the certificate `{known}`"),
-        (None, Some((likeness, known))) if *likeness >= NEAR => format!("did you mean `{known}`?"),
-        _ => listed(config),
+        (None, Some(known)) => format!("did you mean `{known}`?"),
+        (None, None) => listed(config),
     };
     Err(format!(
         "the configuration has no certificate `{}`; {hint}",

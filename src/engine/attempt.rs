@@ -7,8 +7,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use countersign_providers::ProviderError;
 use countersign_providers::clock::later;
+use countersign_providers::error::ProviderError;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

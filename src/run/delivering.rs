@@ -100,8 +100,8 @@ async fn bring(
     let fresh = || Saved::new(key, Delivery::new(name.clone(), to.name.clone()));
     let mut delivery = loaded.unwrap_or_else(fresh);
     let mut journal = Journal::new(name.clone(), issued.epoch);
-    let was_done = delivery.value.is_done();
     delivery.value.want(shared.clock.now(), issued.generation);
+    let was_done = delivery.value.is_done();
     delivery.value.hurry();
     loop {
         let now = shared.clock.now();
@@ -143,7 +143,7 @@ async fn bring(
     match delivery.value.failure() {
         Some((failure, _)) => Err(failure.clone()),
         None => {
-            if !was_done || delivery.value.installed() != Some(issued.generation) {
+            if !was_done {
                 let target = to.name.clone();
                 shared.watchers.tell(name, Progress::Delivered { target });
             }

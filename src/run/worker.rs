@@ -323,10 +323,11 @@ impl Worker {
             self.step = step;
             watchers.tell(name, Progress::Step(self.attempt.value.step()));
         }
-        if !decided && self.attempt.value.end() == Some(&End::Issued) {
-            if let Some(issued) = &self.certificate.value.current {
-                watchers.tell(name, Progress::Issued(Box::new(issued.clone())));
-            }
+        if !decided
+            && self.attempt.value.end() == Some(&End::Issued)
+            && let Some(issued) = &self.certificate.value.current
+        {
+            watchers.tell(name, Progress::Issued(Box::new(issued.clone())));
         }
     }
 

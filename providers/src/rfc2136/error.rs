@@ -354,7 +354,7 @@ pub(super) fn unreadable_key(fault: &KeyError) -> ProviderError {
         kind: ErrorKind::Auth,
         code: None,
         message: format!("the TSIG key cannot be used: {fault}"),
-        hint: None,
+        hint: Some("correct `tsig` in the configuration, or what it names".to_owned()),
     }
 }
 

@@ -346,7 +346,7 @@ fn commands(stage: &Stage) -> [String; 2] {
     let place = stage.certificates();
     [
         format!(
-            "openssl x509 -in {} -noout -dates -ext subjectAltName",
+            "openssl x509 -in {} -noout -text",
             show(&place.join("cert.pem"))
         ),
         format!(

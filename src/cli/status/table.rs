@@ -4,7 +4,7 @@ use countersign_providers::clock::between;
 
 use super::view::{Delivered, Left, Overview, State, View, reason};
 use crate::cli::print::{Screen, out, pad};
-use crate::cli::words::{again, ahead, clean, failure, instant, span};
+use crate::cli::words::{again, ahead, clean, failure, instant, place, span};
 use crate::engine::delivery::State as DeliveryState;
 use crate::engine::renewal::Reason;
 use crate::run::BUILT_IN;
@@ -127,9 +127,10 @@ fn delivery(delivered: &Delivered) -> String {
         DeliveryState::Installed => "installed",
         DeliveryState::Failing => "failing",
     };
+    let place = place(&delivered.target);
     match delivered.since {
-        Some(since) => format!("{}: {state} since {}", delivered.target, instant(since)),
-        None => format!("{}: {state}", delivered.target),
+        Some(since) => format!("{place}: {state} since {}", instant(since)),
+        None => format!("{place}: {state}"),
     }
 }
 
