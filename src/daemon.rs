@@ -45,7 +45,9 @@ pub enum OpenError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A root certificate of the configuration.
-    #[error("the `trust` of authority {authority} cannot be read: {path}: {error}; correct the path, or put the authority's root certificate there")]
+    #[error(
+        "the `trust` of authority {authority} cannot be read: {path}: {error}; correct the path, or put the authority's root certificate there"
+    )]
     Trust {
         /// The file.
         path: PathBuf,

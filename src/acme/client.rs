@@ -275,7 +275,9 @@ impl Client {
         let kind = RequestKind::Directory;
         let url = self.origins.directory(&self.directory_url)?;
         let reply = self.transport.exchange(get(kind, Method::GET, url)).await?;
-        let reply = self.accepted(reply).map_err(|fault| no_directory(fault, &self.directory_url))?;
+        let reply = self
+            .accepted(reply)
+            .map_err(|fault| no_directory(fault, &self.directory_url))?;
         resource::directory(self.json_body(kind, &reply)?, &self.origins)
     }
 

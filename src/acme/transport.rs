@@ -283,7 +283,9 @@ fn fault(host: &str, error: &reqwest::Error) -> CaFault {
         ));
     }
     CaFault::Unreachable(if io == Some(io::ErrorKind::ConnectionRefused) {
-        format!("{host} refused the connection: nothing listens there, or a firewall says no; if it goes on, check host and port in the `directory` URL")
+        format!(
+            "{host} refused the connection: nothing listens there, or a firewall says no; if it goes on, check host and port in the `directory` URL"
+        )
     } else if error.is_connect() {
         format!("no connection to {host}: {}", last(error))
     } else {

@@ -147,7 +147,9 @@ impl Account {
             Reaction::LookAtOrder => {}
             Reaction::GiveUp(mut failure) => {
                 if self.id.external.is_some() && is_refusal_of_key(fault) {
-                    failure.sentence.push_str("; compare `key-id` and `mac-key` with what the authority gave");
+                    failure
+                        .sentence
+                        .push_str("; compare `key-id` and `mac-key` with what the authority gave");
                 }
                 self.failure = Some(failure);
                 self.not_before = Some(later(now, REFUSED_PAUSE));

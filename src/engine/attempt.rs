@@ -876,10 +876,7 @@ impl Attempt {
 
     /// It failed there: with several in the configuration, a person wants to know where.
     fn finish_by_authority(&mut self, mut failure: Failure) {
-        failure.sentence = format!(
-            "authority {}: {}",
-            self.request.authority, failure.sentence
-        );
+        failure.sentence = format!("authority {}: {}", self.request.authority, failure.sentence);
         self.finish(End::Failed(failure));
     }
 

@@ -323,7 +323,10 @@ async fn connect(addresses: &[SocketAddr], context: &Context) -> Result<TcpStrea
     // Of one address the sentence speaks anyway.
     let faults: Vec<String> = match faults.as_slice() {
         [(_, why)] => vec![why.clone()],
-        several => several.iter().map(|(at, why)| format!("{at}: {why}")).collect(),
+        several => several
+            .iter()
+            .map(|(at, why)| format!("{at}: {why}"))
+            .collect(),
     };
     let faults = faults.join(", ");
     trace!(faults, "no TCP");
