@@ -190,7 +190,10 @@ fn authority(
     let client =
         acme::Client::new(client, clock.clone()).map_err(|fault| OpenError::Authority {
             authority: name,
-            reason: fault.to_string(),
+            reason: match &settings.trust {
+                Some(path) => format!("{fault} (`trust` is {})", path.display()),
+                None => fault.to_string(),
+            },
         })?;
     let dns = settings.dns.as_ref().unwrap_or(&config.dns);
     Ok(Authority {

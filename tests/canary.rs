@@ -181,6 +181,7 @@ fn marked(seed: u8) -> Vec<u8> {
 enum Form {
     File,
     Env,
+    Credential,
     Command,
 }
 
@@ -194,6 +195,7 @@ impl Form {
         match self {
             Self::File => format!("{{file: \"{{dir}}/{name}\"}}"),
             Self::Env => format!("{{env: CANARY_{}}}", name.to_uppercase()),
+            Self::Credential => format!("{{credential: {name}}}"),
             Self::Command => format!("{{command: [\"{{dir}}/spy\", \"{{dir}}/{name}\"]}}"),
         }
     }
@@ -229,11 +231,14 @@ impl Scene {
                 Form::Env => {
                     program = program.env(&format!("CANARY_{}", name.to_uppercase()), secret)
                 }
-                Form::File | Form::Command => std::fs::write(program.path(name), secret).unwrap(),
+                Form::File | Form::Credential | Form::Command => {
+                    std::fs::write(program.path(name), secret).unwrap()
+                }
             }
         }
         write_spy(&program);
-        program
+        let credentials = program.directory().to_string_lossy().into_owned();
+        program.env("CREDENTIALS_DIRECTORY", &credentials)
     }
 
     fn configuration(&self, form: Form, log: &str) -> String {
@@ -373,6 +378,7 @@ async fn no_secret_is_seen_while_all_goes_well() {
     for (form, log) in [
         (Form::File, "text"),
         (Form::Env, "json"),
+        (Form::Credential, "json"),
         (Form::Command, "text"),
     ] {
         let program = scene.program(form, log);

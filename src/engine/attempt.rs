@@ -1046,7 +1046,7 @@ fn unproven(problem: &Problem, name: &Identifier) -> Failure {
     let mut failure = refusal(problem, whose(&problem.kind), &format!("proving {name}"));
     if matches!(problem.kind.as_str(), "unauthorized" | "incorrectResponse") {
         failure.sentence.push_str(
-            "; every nameserver that Countersign asked had the value, so the authority sees another DNS: if it is a private one, set `dns` under this authority to what it sees, else look for a nameserver that answers differently elsewhere",
+            "; every nameserver that was asked from here had the value, so this authority sees another DNS: set `dns` under it if it is a private one, else look for servers that answer differently elsewhere",
         );
     }
     failure
