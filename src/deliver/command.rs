@@ -231,7 +231,7 @@ mod tests {
         let error = sh(r"printf 'no\nsuch \033[31munit\342\200\256' >&2; exit 3").await;
         assert_eq!(
             error.unwrap_err().to_string(),
-            "the command sh ended with exit status: 3: no such [31munit"
+            "the command sh ended with exit status 3: no such [31munit"
         );
     }
 
