@@ -213,6 +213,7 @@ fn dns_settings(settings: &config::DnsSettings) -> dns::Settings {
                 false => settings.roots.clone(),
             },
             port: settings.port,
+            fallback: settings.resolvers.clone(),
         },
         config::Look::Resolvers => dns::Look::Resolvers {
             addresses: settings.resolvers.clone(),

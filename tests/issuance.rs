@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::bind::{Bind, RunningBind, Zone};
 use crate::support::command::Countersign;
+use crate::support::knot::{self, Knot};
 use crate::support::pebble::{Pebble, RunningPebble, VERSIONS, Version};
 use crate::support::process::server;
 use crate::support::tsig::{self, Key};
@@ -280,4 +281,76 @@ certificates:
         let names = ["example.test", "*.example.test"];
         judge(&program.path("out"), &pebble.issuing_root_pem(), &names);
     }
+}
+
+/// The authority looks at the secondary only, which gets the value by NOTIFY a moment after the primary.
+#[test]
+fn a_secondary_is_waited_for() {
+    let key = Key::sha256("acme");
+    let port = ports::free();
+    let second = Ipv4Addr::new(127, 0, 0, 2);
+    let secondary_at: SocketAddr = (second, port.number()).into();
+    let zone_text = zone::text("example.test", &[HERE, second.into()], "");
+    let bind = Bind::new()
+        .port(port.number())
+        .key(&key)
+        .zone(
+            Zone::primary("example.test", zone_text)
+                .update_policy(&format!("grant acme name {CHALLENGE} TXT;"))
+                .notify(&[secondary_at]),
+        )
+        .start();
+    let secondary = Knot::new()
+        .listen(second)
+        .port(port.number())
+        .zone(knot::Zone::secondary("example.test", bind.addr()))
+        .start();
+    let host = Host { bind, key };
+    let pebble = Pebble::new(Version::Newest, secondary.addr()).start();
+    let program = with_pebble(&host, &pebble, ONE);
+    let said = program.run(&["renew", "--log", "debug"]).expect_code(0);
+    assert!(said.stderr.contains("2 nameservers"), "{said:?}");
+    judge(
+        &program.path("out"),
+        &pebble.issuing_root_pem(),
+        &["example.test", "*.example.test"],
+    );
+    assert!(dns::txt(host.addr(), CHALLENGE).is_empty());
+}
+
+/// Files that somebody removed are put back by the next run, from what is saved.
+#[test]
+fn what_was_removed_from_a_target_is_put_back() {
+    let host = Host::usual();
+    let pebble = Pebble::new(Version::Newest, host.addr()).start();
+    let program = with_pebble(&host, &pebble, ONE);
+    program.run(&["renew"]).expect_code(0);
+    let before = std::fs::read(program.path("out/fullchain.pem")).unwrap();
+    std::fs::remove_dir_all(program.path("out")).unwrap();
+    program.run(&["renew"]).expect_code(0);
+    assert_eq!(
+        std::fs::read(program.path("out/fullchain.pem")).unwrap(),
+        before
+    );
+}
+
+/// An order that was left at an authority that is not configured any more does not stand in the way.
+#[test]
+fn an_attempt_of_another_authority_is_given_up_for_the_one_that_is_configured() {
+    let host = Host::usual();
+    let first = Pebble::new(Version::Newest, host.addr()).start();
+    let program = with_pebble(&host, &first, ONE);
+    let mut running = program.start(&["renew", "--log", "trace"]);
+    running.wait_for("provider reply");
+    running.kill();
+    let pebble = Pebble::new(Version::Newest, host.addr()).start();
+    let other = configuration(&host, &pebble.directory_url(), &pebble.https_root(), ONE);
+    program.configure(&other.replace("  pebble:", "  other:"));
+    program.run(&["renew"]).expect_code(0);
+    judge(
+        &program.path("out"),
+        &pebble.issuing_root_pem(),
+        &["example.test", "*.example.test"],
+    );
+    host.expect_clean();
 }

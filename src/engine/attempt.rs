@@ -359,14 +359,16 @@ impl Attempt {
         self.order_url.as_deref()
     }
 
-    /// How many authorizations are on their way to a DNS host: a batch may wait for them a moment.
+    /// How many authorizations have no value at their DNS host yet: a batch may wait a moment for those that have not
+    /// asked for it.
     pub fn approaching(&self) -> usize {
         let waits = |known: &&AuthorizationKnown| match &known.seen {
             None => known.turn == 0,
             Some(seen) => {
                 seen.status == AuthorizationStatus::Pending
+                    && !known.present
+                    && !known.proven
                     && !known.responded
-                    && known.watch.is_none()
                     && known.not_before.is_none()
             }
         };
@@ -994,7 +996,7 @@ impl Step {
             Self::Finalizing => "sending the CSR",
             Self::AwaitingCertificate => "waiting for the certificate",
             Self::Downloading => "fetching the certificate",
-            Self::Closing => "removing the TXT records",
+            Self::Closing => "cleaning up",
         }
     }
 }

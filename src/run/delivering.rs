@@ -33,7 +33,7 @@ pub async fn deliver(
     join_all(all).await.into_iter().collect()
 }
 
-/// Whether something of `certificate` is not where it should be, as far as is saved.
+/// Whether something of `certificate` is not where it should be: by what is saved, and by what the targets show.
 pub async fn is_wanting(
     shared: &Shared,
     certificate: &Certificate,
@@ -45,10 +45,16 @@ pub async fn is_wanting(
     for to in &wanted.destinations {
         let key = records::delivery(&certificate.name, &to.name);
         let delivery = shared.session.load::<Delivery>(key).await?;
-        let there = |saved: &Saved<Delivery>| {
-            saved.value.is_done() && saved.value.installed() == Some(issued.generation)
+        let done = delivery.is_some_and(|saved| saved.value.is_done());
+        let there = match to.target.inspect().await {
+            Ok(Shown::Generation {
+                number,
+                fault: None,
+                ..
+            }) => number == issued.generation,
+            _ => false,
         };
-        if !delivery.as_ref().is_some_and(there) {
+        if !done || !there {
             return Ok(true);
         }
     }

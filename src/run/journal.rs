@@ -1,5 +1,7 @@
 //! The history of one certificate: every step, with its time and evidence, kept in the store.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -21,11 +23,13 @@ pub struct Line {
     pub what: String,
 }
 
+/// Tells lines of the same microsecond apart.
+static NTH: AtomicU32 = AtomicU32::new(0);
+
 /// Gathers lines until something is saved: they go along in the same transaction.
 pub struct Journal {
     name: CertificateName,
     epoch: u64,
-    nth: u32,
     waiting: Vec<Write>,
 }
 
@@ -35,7 +39,6 @@ impl Journal {
         Self {
             name,
             epoch,
-            nth: 0,
             waiting: Vec::new(),
         }
     }
@@ -50,10 +53,13 @@ impl Journal {
         tracing::debug!(certificate = %self.name, "{}", line.what);
         let bytes = serde_json::to_vec(&line).expect("a line is plain text and numbers");
         self.waiting.push(Write::Put(
-            records::history(&self.name, at.as_microsecond(), self.nth),
+            records::history(
+                &self.name,
+                at.as_microsecond(),
+                NTH.fetch_add(1, Ordering::Relaxed),
+            ),
             bytes,
         ));
-        self.nth += 1;
     }
 
     /// The lines that are not saved yet.

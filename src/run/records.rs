@@ -65,6 +65,6 @@ pub fn history(name: &CertificateName, microsecond: i64, nth: u32) -> Key {
         "history",
         name.as_str(),
         &format!("{microsecond:020}"),
-        &format!("{nth:04}"),
+        &format!("{nth:010}"),
     ])
 }

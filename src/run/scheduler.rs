@@ -14,12 +14,12 @@ use super::progress::Progress;
 use super::records;
 use super::shared::{Shared, Wanted};
 use super::worker::{Until, Worker};
-use crate::engine::attempt::{Attempt, End};
+use crate::engine::attempt::{Attempt, Effect, End, Event};
 use crate::engine::certificate::{Certificate, Trouble};
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
 use crate::engine::renewal::Reason;
-use crate::store::{Saved, StoreError};
+use crate::store::{Keep, Saved, StoreError, Write};
 
 /// Attempts at one authority that must have failed by its own fault before the next one is asked.
 const FAILURES_BEFORE_NEXT: u32 = 3;
@@ -55,29 +55,35 @@ pub async fn pass(
         }
     }
     jobs.sort_by_key(|job| job.ends);
-    let running = jobs.into_iter().map(|job| {
-        let (shared, stop) = (Arc::clone(shared), stop.clone());
-        tokio::spawn(async move {
+    let running: Vec<_> = jobs
+        .into_iter()
+        .map(|job| {
             let name = job.certificate.value.name.clone();
-            let result = one(&shared, job, stop).await;
-            if let Err(failure) = &result {
-                shared
-                    .watchers
-                    .tell(&name, Progress::Failed(failure.clone()));
-            }
+            let (shared, stop) = (Arc::clone(shared), stop.clone());
+            (
+                name,
+                tokio::spawn(async move { one(&shared, job, stop).await }),
+            )
+        })
+        .collect();
+    let ended = running.into_iter().map(|(name, task)| async move {
+        let result = task.await.unwrap_or_else(|error| {
+            Err(Failure::new(
+                Whose::Countersign,
+                format!("its task ended unexpectedly: {error}"),
+            ))
+        });
+        if let Err(failure) = &result {
             shared
                 .watchers
-                .tell(&name, Progress::Finished(result.is_ok()));
-            (name, result)
-        })
-    });
-    let mut report = Report::new();
-    for done in join_all(running).await {
-        match done {
-            Ok(done) => report.push(done),
-            Err(error) => tracing::error!("a certificate's task ended unexpectedly: {error}"),
+                .tell(&name, Progress::Failed(failure.clone()));
         }
-    }
+        shared
+            .watchers
+            .tell(&name, Progress::Finished(result.is_ok()));
+        (name, result)
+    });
+    let report = join_all(ended).await;
     Ok(report)
 }
 
@@ -96,7 +102,8 @@ pub async fn next(shared: &Shared) -> Result<Option<Timestamp>, StoreError> {
 struct Job {
     certificate: Saved<Certificate>,
     attempt: Option<Saved<Attempt>>,
-    due: Option<Reason>,
+    /// Why a new one is to be had; `None` when only the rest of the last one is to be done.
+    why: Option<&'static str>,
     /// When the present certificate ends: what ends first goes first, and what has none before that.
     ends: Option<Timestamp>,
 }
@@ -114,9 +121,14 @@ async fn job(
         .await?;
     let due = certificate.value.due(&wanted.specification);
     let skips = selection.ignore_back_off && due.reason == Reason::Retry;
-    let is_due = selection.force || skips || due.at <= shared.clock.now();
+    let is_due = skips || due.at <= shared.clock.now();
+    let why = match (is_due, selection.force) {
+        (true, _) => Some(because(due.reason)),
+        (false, true) => Some("a person asked for it"),
+        (false, false) => None,
+    };
     let wanting = delivering::is_wanting(shared, &certificate.value, wanted).await?;
-    if !is_due && attempt.is_none() && !wanting {
+    if why.is_none() && attempt.is_none() && !wanting {
         return Ok(None);
     }
     let ends = certificate
@@ -127,7 +139,7 @@ async fn job(
     Ok(Some(Job {
         certificate,
         attempt,
-        due: is_due.then_some(due.reason),
+        why,
         ends,
     }))
 }
@@ -145,7 +157,7 @@ async fn certificate(
 async fn one(shared: &Arc<Shared>, job: Job, stop: CancellationToken) -> Result<(), Failure> {
     let name = job.certificate.value.name.clone();
     let wanted = &shared.certificates[&name];
-    if job.due.is_none() && job.attempt.is_none() {
+    if job.why.is_none() && job.attempt.is_none() {
         return delivering::deliver(shared, &job.certificate.value, wanted).await;
     }
     let before = job
@@ -185,7 +197,21 @@ async fn worker(
     wanted: &Wanted,
     stop: CancellationToken,
 ) -> Result<(Slot, Worker), Failure> {
-    let name = match &job.attempt {
+    let fits = |attempt: &Saved<Attempt>| {
+        let request = &attempt.value.request;
+        shared.authorities.contains_key(&request.authority)
+            && request.identifiers == wanted.specification.identifiers
+            && request.key == wanted.specification.key
+    };
+    let attempt = match job.attempt {
+        Some(attempt) if fits(&attempt) => Some(attempt),
+        Some(attempt) => {
+            discard(shared, attempt).await?;
+            None
+        }
+        None => None,
+    };
+    let name = match &attempt {
         Some(attempt) => attempt.value.request.authority.clone(),
         None => authority_for(job.certificate.value.trouble.as_ref(), wanted),
     };
@@ -203,18 +229,12 @@ async fn worker(
         _turn: shared.turn(&account.url, &wanted.specification).await,
         _permit: Arc::clone(&authority.permits).acquire_owned().await.ok(),
     };
-    let worker = match job.attempt {
-        Some(mut attempt) => {
-            if attempt.value.request.identifiers != wanted.specification.identifiers {
-                let sentence = "the certificate has other names in the configuration now";
-                attempt
-                    .value
-                    .abandon(Failure::new(Whose::Countersign, sentence));
-            }
+    let worker = match attempt {
+        Some(attempt) => {
             Worker::resume(Arc::clone(shared), account, attempt, job.certificate, stop)
         }
         None => {
-            let why = because(job.due);
+            let why = job.why.unwrap_or("the last attempt was for something else");
             Worker::begin(
                 Arc::clone(shared),
                 account,
@@ -228,6 +248,31 @@ async fn worker(
         }
     };
     Ok((slot, worker))
+}
+
+/// Ends an attempt that is not wanted any more: its records are released, its order is left to expire.
+async fn discard(shared: &Shared, mut attempt: Saved<Attempt>) -> Result<(), Failure> {
+    let now = shared.clock.now();
+    let why = "the configuration wants something else now";
+    attempt.value.abandon(Failure::new(Whose::Countersign, why));
+    for (id, effect) in attempt.value.pending(now).effects {
+        if let Effect::Release { owner, record, .. } = effect {
+            let released = shared.ledger.release(owner.clone(), record).await;
+            released.map_err(store_failure)?;
+            attempt.value.apply(now, &id, Event::Released(owner));
+        }
+    }
+    let request = &attempt.value.request;
+    let gone = [
+        Write::Delete(records::leaf_key(&request.certificate, request.epoch)),
+        Write::Delete(attempt.key.clone()),
+    ];
+    shared
+        .session
+        .commit(&[attempt.expectation()], &gone)
+        .await
+        .map_err(store_failure)?;
+    Ok(())
 }
 
 /// Notes that an attempt could not even begin.
@@ -260,12 +305,11 @@ fn authority_for(trouble: Option<&Trouble>, wanted: &Wanted) -> String {
 }
 
 /// Why an attempt begins, for the history.
-fn because(reason: Option<Reason>) -> &'static str {
+fn because(reason: Reason) -> &'static str {
     match reason {
-        Some(Reason::Missing) => "there is no certificate yet",
-        Some(Reason::Changed) => "its names, key or profile were changed",
-        Some(Reason::Renewal) => "its renewal is due",
-        Some(Reason::Retry) => "the last attempt failed",
-        None => "a person asked for it",
+        Reason::Missing => "there is no certificate yet",
+        Reason::Changed => "its names or key were changed",
+        Reason::Renewal => "its renewal is due",
+        Reason::Retry => "the last attempt failed",
     }
 }

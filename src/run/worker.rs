@@ -247,10 +247,14 @@ impl Worker {
         Some(failure)
     }
 
+    /// Stops for now: records are released, the order is kept. What a person did is no failure.
     async fn suspend(&mut self, failure: &Failure) -> Result<(), Failure> {
         let now = self.shared.clock.now();
         self.journal
             .note(now, format!("left for another time: {}", failure.sentence));
+        if !self.stop.is_cancelled() {
+            self.certificate.value.failed(now, failure.clone());
+        }
         self.attempt.value.suspend();
         self.note_approach();
         self.save(Vec::new()).await
@@ -621,9 +625,12 @@ fn draw() -> f64 {
 fn described(name: &str, provider: &str, walk: &Walk) -> String {
     let path: Vec<String> = locate::path(walk).iter().map(ToString::to_string).collect();
     format!(
-        "{name}: {} in the zone {} of provider {provider}, {} nameservers",
+        "{name}: {} in the zone {} of provider {provider}, {}",
         path.join(" → "),
         walk.zone,
-        walk.servers.len()
+        match walk.servers.len() {
+            1 => "1 nameserver".to_owned(),
+            many => format!("{many} nameservers"),
+        }
     )
 }

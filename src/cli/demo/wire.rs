@@ -9,6 +9,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::registry::LookupSpan;
 
 /// One thing that happened.
 pub(super) struct Seen {
@@ -31,11 +32,9 @@ pub(super) struct Step {
 }
 
 /// A layer that sees, and where to hear of it.
-pub(super) fn listen<S: Subscriber>(
-    clock: Clock,
-) -> (Box<dyn Layer<S> + Send + Sync>, UnboundedReceiver<Seen>)
+pub(super) fn listen<S>(clock: Clock) -> (Box<dyn Layer<S> + Send + Sync>, UnboundedReceiver<Seen>)
 where
-    S: for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let (sender, receiver) = unbounded_channel();
     let both = Targets::new()

@@ -141,12 +141,10 @@ fn leftovers(left: &[Left], screen: Screen) {
     out("");
     out(screen.warn("TXT records of ours that should be gone:"));
     for record in left {
-        let Left {
-            name, value, zone, ..
-        } = record;
         out(format!(
-            "  {name}. TXT \"{}\" in the zone {zone}",
-            clean(value)
+            "  {}. TXT \"{}\"",
+            record.name,
+            clean(&record.value)
         ));
         let host = match record.provider.as_str() {
             BUILT_IN => "the built-in nameserver".to_owned(),
@@ -154,18 +152,16 @@ fn leftovers(left: &[Left], screen: Screen) {
         };
         let why = match (record.is_configured, &record.failure) {
             (false, _) => {
-                format!(
-                    "{host} is not in the configuration any more: delete it there by hand, or configure it again"
-                )
+                "that is not in the configuration any more: delete the record there by hand, or configure it again"
+                    .to_owned()
             }
             (true, Some(failure)) => {
-                format!(
-                    "{host} did not remove it: {}; tried again by the next `renew`",
-                    clean(failure)
-                )
+                format!("not removed: {}; tried again by the next `renew`", clean(failure))
             }
-            (true, None) => format!("the next `renew` removes it at {host}"),
+            (true, None) => "removed by the next `renew`".to_owned(),
         };
-        out(format!("    {}", screen.wrap(&why, 4, 4)));
+        let zone = &record.zone;
+        let why = screen.wrap(&format!("in the zone {zone} of {host}; {why}"), 4, 4);
+        out(format!("    {why}"));
     }
 }
