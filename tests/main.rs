@@ -9,6 +9,7 @@
 )]
 
 mod architecture;
+mod canary;
 mod cli;
 mod config;
 mod issuance;
@@ -16,3 +17,4 @@ mod kill;
 mod rfc2136;
 mod servers;
 mod support;
+mod wrong_input;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::order::CaFault;
-use super::reaction::{CA_PATIENCE, Failure, Reaction, Whose, to_ca_fault};
+use super::reaction::{CA_PATIENCE, Failure, Reaction, to_ca_fault};
 use super::{EffectId, Pending, Wanted, due};
 
 /// After a refusal that needs a person, the account is tried again this much later.
@@ -138,19 +138,29 @@ impl Account {
         match reaction {
             Reaction::Again(pause) => {
                 if self.turn >= CA_PATIENCE || pause > Duration::from_secs(60) {
-                    let mut failure = Failure::new(Whose::Authority, fault.to_string());
+                    let mut failure = Failure::new(fault.whose(), fault.to_string());
                     failure.not_before = wish(fault);
                     self.failure = Some(failure);
                 }
                 self.not_before = Some(later(now, pause));
             }
             Reaction::LookAtOrder => {}
-            Reaction::GiveUp(failure) => {
+            Reaction::GiveUp(mut failure) => {
+                if self.id.external.is_some() && is_refusal_of_key(fault) {
+                    failure
+                        .sentence
+                        .push_str("; compare `key-id` and `mac-key` with what the authority gave");
+                }
                 self.failure = Some(failure);
                 self.not_before = Some(later(now, REFUSED_PAUSE));
             }
         }
     }
+}
+
+/// Registering is signed with a fresh key, so that this can only be about the external account.
+fn is_refusal_of_key(fault: &CaFault) -> bool {
+    matches!(fault, CaFault::Refused { problem, .. } if matches!(problem.kind.as_str(), "unauthorized" | "malformed"))
 }
 
 fn wish(fault: &CaFault) -> Option<Duration> {

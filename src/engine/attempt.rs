@@ -17,7 +17,7 @@ use super::ledger::{Owner, RecordId};
 use super::names::{CertificateName, Identifier, challenge_value};
 use super::order::{
     AuthorizationSeen, AuthorizationStatus, CaFault, ChallengeSeen, ChallengeStatus, OrderSeen,
-    OrderStatus,
+    OrderStatus, Problem,
 };
 use super::propagation::{Observation, Verdict, Watch};
 use super::reaction::{
@@ -656,7 +656,7 @@ impl Attempt {
     fn order_invalid(&mut self, order: OrderSeen) {
         if let Some(problem) = &order.error {
             let failure = refusal(problem, whose(&problem.kind), "proving the names");
-            return self.finish(End::Failed(failure));
+            return self.finish_by_authority(failure);
         }
         if self
             .known
@@ -689,12 +689,12 @@ impl Attempt {
         let failure = failures
             .filter_map(|known| known.seen.as_ref())
             .find_map(authorization_failure);
-        self.finish(End::Failed(failure.unwrap_or_else(|| {
+        self.finish_by_authority(failure.unwrap_or_else(|| {
             Failure::new(
                 Whose::Authority,
-                "the authority made the order invalid and gave no reason",
+                "it made the order invalid and gave no reason",
             )
-        })));
+        }));
     }
 
     fn authorization_seen(
@@ -720,7 +720,7 @@ impl Attempt {
         known.looks += 1;
         known.seen = Some(seen);
         if let Some(failure) = failure {
-            return self.finish(End::Failed(failure));
+            return self.finish_by_authority(failure);
         }
         let invalid = self
             .known
@@ -836,9 +836,8 @@ impl Attempt {
             }
             Verdict::Waiting { reason } if now >= later(since, known.patience) => {
                 let sentence = format!(
-                    "{reason}; waited {} s for {} at {}",
+                    "{reason}; waited {} s for it at {}; repair that server, or take it out of the zone's NS records",
                     known.patience.as_secs(),
-                    self.request.certificate,
                     held.record.name
                 );
                 self.finish(End::Failed(Failure::new(Whose::DnsHost, sentence)));
@@ -889,7 +888,7 @@ impl Attempt {
                 known.fault = Some(fault.to_string());
             }
             Reaction::LookAtOrder => self.known.order = None,
-            Reaction::GiveUp(failure) => self.finish(End::Failed(failure)),
+            Reaction::GiveUp(failure) => self.finish_by_authority(failure),
         }
     }
 
@@ -905,8 +904,14 @@ impl Attempt {
                 self.known.order = None;
                 self.known.order_due = Some(later(now, look_pause(self.known.order_looks, None)));
             }
-            Reaction::GiveUp(failure) => self.finish(End::Failed(failure)),
+            Reaction::GiveUp(failure) => self.finish_by_authority(failure),
         }
+    }
+
+    /// It failed there: with several in the configuration, a person wants to know where.
+    fn finish_by_authority(&mut self, mut failure: Failure) {
+        failure.sentence = format!("authority {}: {}", self.request.authority, failure.sentence);
+        self.finish(End::Failed(failure));
     }
 
     fn finish(&mut self, end: End) {
@@ -1039,7 +1044,7 @@ fn authorization_failure(seen: &AuthorizationSeen) -> Option<Failure> {
         AuthorizationStatus::Pending if seen.challenge.is_some() => None,
         AuthorizationStatus::Pending => Some(Failure::new(
             Whose::Authority,
-            format!("the authority offers no dns-01 challenge for {name}"),
+            format!("it offers no dns-01 challenge for {name}"),
         )),
         AuthorizationStatus::Invalid => {
             let problem = seen
@@ -1047,10 +1052,10 @@ fn authorization_failure(seen: &AuthorizationSeen) -> Option<Failure> {
                 .as_ref()
                 .and_then(|challenge| challenge.error.as_ref());
             Some(match problem {
-                Some(problem) => refusal(problem, whose(&problem.kind), &format!("proving {name}")),
+                Some(problem) => unproven(problem, &name),
                 None => Failure::new(
                     Whose::Authority,
-                    format!("the authority found {name} not proven and gave no reason"),
+                    format!("it found {name} not proven and gave no reason"),
                 ),
             })
         }
@@ -1068,6 +1073,17 @@ fn authorization_failure(seen: &AuthorizationSeen) -> Option<Failure> {
             ))
         }
     }
+}
+
+/// We answer only when every nameserver has the value: an authority that does not find it looks elsewhere.
+fn unproven(problem: &Problem, name: &Identifier) -> Failure {
+    let mut failure = refusal(problem, whose(&problem.kind), &format!("proving {name}"));
+    if matches!(problem.kind.as_str(), "unauthorized" | "incorrectResponse") {
+        failure.sentence.push_str(
+            "; every nameserver that was asked from here had the value, so this authority sees another DNS: set `dns` under it if it is a private one, else look for servers that answer differently elsewhere",
+        );
+    }
+    failure
 }
 
 /// When to look again at an object that the authority is working on, after `looks` looks since the last step.
@@ -1089,5 +1105,5 @@ fn wish(fault: &CaFault) -> Option<Duration> {
 }
 
 fn unreachable_failure(fault: &CaFault, authority: &str) -> Failure {
-    Failure::new(Whose::Authority, format!("authority {authority}: {fault}"))
+    Failure::new(fault.whose(), format!("authority {authority}: {fault}"))
 }

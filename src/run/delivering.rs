@@ -174,7 +174,9 @@ fn number(shown: &Shown, wanted: &Generation) -> Option<u64> {
 async fn reload(shared: &Shared, to: &Destination, number: u64) -> Result<(), String> {
     if let Some(argv) = &to.reload {
         let told = command::run(argv, &shared.clock, command::DEADLINE).await;
-        told.map_err(|error| error.to_string())?;
+        told.map_err(|error| {
+            format!("the new files are in place, but whoever uses them was not told: {error}")
+        })?;
     }
     to.target
         .settle(number)

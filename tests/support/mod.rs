@@ -13,6 +13,7 @@
 
 pub mod bind;
 pub mod command;
+pub mod disk;
 pub mod dns;
 pub mod knot;
 pub mod pebble;
