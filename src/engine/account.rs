@@ -144,6 +144,7 @@ impl Account {
                 }
                 self.not_before = Some(later(now, pause));
             }
+<<<<<<< HEAD
             Reaction::LookAtOrder => {}
             Reaction::GiveUp(mut failure) => {
                 if self.id.external.is_some() && is_refusal_of_key(fault) {
@@ -151,6 +152,14 @@ impl Account {
                         .sentence
                         .push_str("; compare `key-id` and `mac-key` with what the authority gave");
                 }
+=======
+            // There is no order to look at: an answer that makes no sense.
+            Reaction::LookAtOrder => {
+                self.failure = Some(Failure::new(Whose::Authority, fault.to_string()));
+                self.not_before = Some(later(now, REFUSED_PAUSE));
+            }
+            Reaction::GiveUp(failure) => {
+>>>>>>> refs/heads/simulator
                 self.failure = Some(failure);
                 self.not_before = Some(later(now, REFUSED_PAUSE));
             }
@@ -167,5 +176,105 @@ fn wish(fault: &CaFault) -> Option<Duration> {
     match fault {
         CaFault::Refused { retry_after, .. } => *retry_after,
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::order::Problem;
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn account() -> Account {
+        Account::new(AccountId {
+            directory: "https://ca.test/directory".to_owned(),
+            external: None,
+        })
+    }
+
+    fn with_key() -> Account {
+        let mut account = account();
+        let (id, _) = effect(&account, 0).unwrap();
+        account.apply(at(0), &id, Event::KeySaved("thumbprint".to_owned()));
+        account
+    }
+
+    fn effect(account: &Account, second: i64) -> Option<(EffectId, Effect)> {
+        account.pending(at(second)).effects.into_iter().next()
+    }
+
+    fn refuse(account: &mut Account, second: i64, status: u16, kind: &str, wait: Option<u64>) {
+        let (id, _) = effect(account, second).unwrap();
+        let problem = Problem {
+            kind: kind.to_owned(),
+            detail: "not so".to_owned(),
+            status: Some(status),
+            subproblems: Vec::new(),
+            instance: None,
+        };
+        let fault = CaFault::Refused {
+            problem,
+            retry_after: wait.map(Duration::from_secs),
+        };
+        account.apply(at(second), &id, Event::Registered(Err(fault)));
+    }
+
+    #[test]
+    fn saves_its_key_before_it_registers_it() {
+        assert_eq!(
+            effect(&account(), 0).map(|(_, effect)| effect),
+            Some(Effect::MakeKey)
+        );
+        assert_eq!(
+            effect(&with_key(), 0).map(|(_, effect)| effect),
+            Some(Effect::Register)
+        );
+    }
+
+    #[test]
+    fn is_ready_when_the_authority_has_named_it() {
+        let mut account = with_key();
+        let (id, _) = effect(&account, 0).unwrap();
+        account.apply(
+            at(0),
+            &id,
+            Event::Registered(Ok("https://ca.test/1".to_owned())),
+        );
+        assert_eq!(account.ready(), Some(("https://ca.test/1", "thumbprint")));
+        assert_eq!(effect(&account, 0), None);
+    }
+
+    #[test]
+    fn a_refusal_waits_for_a_person_or_an_hour() {
+        let mut account = with_key();
+        refuse(&mut account, 0, 403, "externalAccountRequired", None);
+        assert_eq!(
+            account.failure().map(|(failure, _)| failure.whose),
+            Some(Whose::You)
+        );
+        assert_eq!(effect(&account, 3_599), None);
+        account.hurry();
+        assert!(effect(&account, 0).is_some());
+    }
+
+    #[test]
+    fn nobody_hurries_past_the_authoritys_own_wish() {
+        let mut account = with_key();
+        refuse(&mut account, 0, 429, "rateLimited", Some(900));
+        account.hurry();
+        let bytes = serde_json::to_vec(&account).unwrap();
+        let account: Account = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(effect(&account, 899), None);
+        assert!(effect(&account, 900).is_some());
+    }
+
+    #[test]
+    fn an_answer_that_makes_no_sense_is_not_asked_for_without_a_pause() {
+        let mut account = with_key();
+        refuse(&mut account, 0, 403, "orderNotReady", None);
+        assert_eq!(effect(&account, 0), None);
     }
 }

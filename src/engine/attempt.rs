@@ -474,7 +474,8 @@ impl Attempt {
                     wanted.push(self.fetch_order(url));
                 }
             }
-            OrderStatus::Pending | OrderStatus::Unknown | OrderStatus::Ready => {
+            OrderStatus::Unknown => wanted.push(self.fetch_order(url)),
+            OrderStatus::Pending | OrderStatus::Ready => {
                 if self.key_saved {
                     let finalize = Effect::Finalize(order.finalize.clone());
                     wanted.push(self.ca_effect("finalize", 0, finalize));
@@ -887,8 +888,17 @@ impl Attempt {
                 known.due = Some(again);
                 known.fault = Some(fault.to_string());
             }
+<<<<<<< HEAD
             Reaction::LookAtOrder => self.known.order = None,
             Reaction::GiveUp(failure) => self.finish_by_authority(failure),
+=======
+            Reaction::LookAtOrder => {
+                known.due = Some(later(now, look_pause(known.looks, None)));
+                known.looks += 1;
+                self.known.order = None;
+            }
+            Reaction::GiveUp(failure) => self.finish(End::Failed(failure)),
+>>>>>>> refs/heads/simulator
         }
     }
 
@@ -900,9 +910,15 @@ impl Attempt {
                 // A longer wish of the authority still holds.
                 self.not_before = self.not_before.max(Some(later(now, pause)));
             }
+            // An answer that makes no sense.
+            Reaction::LookAtOrder if self.order_url.is_none() => {
+                let failure = unreachable_failure(fault, &self.request.authority);
+                self.finish(End::Failed(failure));
+            }
             Reaction::LookAtOrder => {
                 self.known.order = None;
                 self.known.order_due = Some(later(now, look_pause(self.known.order_looks, None)));
+                self.known.order_looks += 1;
             }
             Reaction::GiveUp(failure) => self.finish_by_authority(failure),
         }
@@ -1107,3 +1123,6 @@ fn wish(fault: &CaFault) -> Option<Duration> {
 fn unreachable_failure(fault: &CaFault, authority: &str) -> Failure {
     Failure::new(fault.whose(), format!("authority {authority}: {fault}"))
 }
+
+#[cfg(test)]
+mod tests;

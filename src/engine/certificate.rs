@@ -121,3 +121,36 @@ pub fn generation(last: u64, now: Timestamp) -> u64 {
         .unwrap_or(0)
         .max(last + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use countersign_providers::clock::later;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn failures_in_a_row_wait_longer_and_never_less_than_the_authority_asks() {
+        let mut certificate = Certificate::new(CertificateName::parse("web").unwrap());
+        certificate.failed(at(0), Failure::new(Whose::Authority, "no"));
+        certificate.failed(at(0), Failure::new(Whose::Authority, "no"));
+        let trouble = certificate.trouble.as_ref().unwrap();
+        assert_eq!((trouble.count, trouble.retry_at), (2, at(600)));
+        let mut failure = Failure::new(Whose::Authority, "not before an hour");
+        failure.not_before = Some(Duration::from_secs(36_000));
+        certificate.failed(at(0), failure);
+        let retry_at = certificate.trouble.map(|trouble| trouble.retry_at);
+        assert_eq!(retry_at, Some(later(at(0), Duration::from_secs(36_000))));
+    }
+
+    #[test]
+    fn a_generation_is_never_used_twice() {
+        assert_eq!(generation(0, at(5)), 5_000);
+        assert_eq!(generation(9_000, at(5)), 9_001);
+    }
+}

@@ -214,3 +214,115 @@ impl Delivery {
         self.not_before = Some(later(now, pause));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn delivery() -> Delivery {
+        let name = CertificateName::parse("web").unwrap();
+        Delivery::new(name, "/etc/certificates".to_owned())
+    }
+
+    fn wants(delivery: &Delivery, second: i64) -> Option<Effect> {
+        let effects = delivery.pending(at(second)).effects;
+        effects.first().map(|(_, effect)| *effect)
+    }
+
+    fn answer(delivery: &mut Delivery, second: i64, event: Event) {
+        let pending = delivery.pending(at(second));
+        let (id, _) = pending.effects.first().unwrap();
+        delivery.apply(at(second), id, event);
+    }
+
+    /// A delivery whose generation 1 is there and told.
+    fn done() -> Delivery {
+        let mut delivery = delivery();
+        delivery.want(at(0), 1);
+        answer(&mut delivery, 0, Event::Inspected(Ok(None)));
+        answer(&mut delivery, 0, Event::Installed(1, Ok(())));
+        answer(&mut delivery, 0, Event::Reloaded(1, Ok(())));
+        delivery
+    }
+
+    fn restart(delivery: &Delivery) -> Delivery {
+        serde_json::from_slice(&serde_json::to_vec(delivery).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn wants_nothing_before_there_is_a_certificate() {
+        assert_eq!(wants(&delivery(), 0), None);
+    }
+
+    #[test]
+    fn inspects_installs_and_reloads_in_this_order() {
+        let mut delivery = delivery();
+        delivery.want(at(0), 1);
+        assert_eq!(wants(&delivery, 0), Some(Effect::Inspect));
+        answer(&mut delivery, 0, Event::Inspected(Ok(None)));
+        assert_eq!(wants(&delivery, 0), Some(Effect::Install(1)));
+        answer(&mut delivery, 0, Event::Installed(1, Ok(())));
+        assert_eq!(wants(&delivery, 0), Some(Effect::Reload(1)));
+        answer(&mut delivery, 0, Event::Reloaded(1, Ok(())));
+        assert!(delivery.is_done());
+    }
+
+    #[test]
+    fn looks_at_the_target_at_each_start_and_is_content() {
+        let mut delivery = restart(&done());
+        assert_eq!(wants(&delivery, 0), Some(Effect::Inspect));
+        answer(&mut delivery, 0, Event::Inspected(Ok(Some(1))));
+        assert_eq!(wants(&delivery, 0), None);
+    }
+
+    #[test]
+    fn puts_back_what_somebody_removed() {
+        let mut delivery = restart(&done());
+        answer(&mut delivery, 0, Event::Inspected(Ok(None)));
+        assert_eq!(wants(&delivery, 0), Some(Effect::Install(1)));
+    }
+
+    #[test]
+    fn reloads_again_when_the_reload_failed_and_does_not_install_again() {
+        let mut delivery = delivery();
+        delivery.want(at(0), 1);
+        answer(&mut delivery, 0, Event::Inspected(Ok(None)));
+        answer(&mut delivery, 0, Event::Installed(1, Ok(())));
+        answer(
+            &mut delivery,
+            0,
+            Event::Reloaded(1, Err("exit code 1".to_owned())),
+        );
+        assert_eq!(delivery.state(), State::Failing);
+        assert_eq!(wants(&delivery, 4), None);
+        assert_eq!(wants(&delivery, 5), Some(Effect::Reload(1)));
+    }
+
+    #[test]
+    fn a_newer_generation_does_not_wait_for_an_older_ones_pause() {
+        let mut delivery = delivery();
+        delivery.want(at(0), 1);
+        answer(&mut delivery, 0, Event::Inspected(Ok(None)));
+        answer(
+            &mut delivery,
+            0,
+            Event::Installed(1, Err("read-only".to_owned())),
+        );
+        delivery.want(at(1), 2);
+        assert_eq!(wants(&delivery, 1), Some(Effect::Install(2)));
+    }
+
+    #[test]
+    fn news_of_an_older_generation_are_ignored() {
+        let mut delivery = done();
+        delivery.want(at(1), 2);
+        let (id, _) = delivery.pending(at(1)).effects.remove(0);
+        delivery.want(at(2), 3);
+        delivery.apply(at(2), &id, Event::Installed(2, Ok(())));
+        assert_eq!(wants(&delivery, 2), Some(Effect::Install(3)));
+    }
+}

@@ -200,8 +200,10 @@ impl Life<'_> {
         if refused && batch.parts.len() > 1 && !self.is(Mutant::BatchNotSplit) {
             return Outcome::Split;
         }
-        if result.is_ok() {
-            self.maybe_tamper(&changes);
+        match &result {
+            Ok(()) => self.maybe_tamper(&changes),
+            Err(error) if error.kind == ErrorKind::Permission => self.check_blame(&changes),
+            Err(_) => {}
         }
         let event = |(record, _, effect): &Part| {
             let mut result = result.clone();
@@ -218,6 +220,16 @@ impl Life<'_> {
             (record.clone(), event)
         };
         Outcome::Events(batch.parts.iter().map(event).collect())
+    }
+
+    /// Everybody who hears that a name is forbidden has asked for a forbidden name.
+    fn check_blame(&mut self, changes: &[Change]) {
+        for change in changes {
+            let own = self.world.host.forbids(self.now, &change.name);
+            self.checks.must(own, Invariant::OwnFault, || {
+                format!("{} was refused for another name's sake", change.name)
+            });
+        }
     }
 
     fn look(&mut self, (record, _, _): &Part) -> (RecordId, ledger::Event) {

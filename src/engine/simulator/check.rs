@@ -28,6 +28,8 @@ pub(super) enum Invariant {
     OrdersCounted,
     /// No value is added that is not saved as asked for.
     SavedBeforeAsked,
+    /// Nobody is refused for the fault of another in the same batch.
+    OwnFault,
     /// No request before the authority's Retry-After has passed.
     Floor,
     /// Every certificate that was issued for a known order is kept, once.

@@ -123,12 +123,7 @@ impl Host {
         whole_rrset: bool,
     ) -> Result<(), ProviderError> {
         self.settle(now);
-        let refuses = |change: &Change| {
-            self.forbidden
-                .iter()
-                .any(|(name, until)| *name == change.name && now < *until)
-        };
-        if changes.iter().any(refuses) {
+        if changes.iter().any(|change| self.forbids(now, &change.name)) {
             return Err(error(ErrorKind::Permission));
         }
         let landed = match fault {
@@ -154,6 +149,12 @@ impl Host {
             }
             Some(_) => Err(error(ErrorKind::Transient)),
         }
+    }
+
+    /// Whether changes at `name` are refused.
+    pub(super) fn forbids(&self, now: Timestamp, name: &DnsName) -> bool {
+        let mut all = self.forbidden.iter();
+        all.any(|(other, until)| other == name && now < *until)
     }
 
     /// Puts a value of somebody else.
