@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::order::CaFault;
-use super::reaction::{CA_PATIENCE, Failure, Reaction, to_ca_fault};
+use super::reaction::{CA_PATIENCE, Failure, Reaction, Whose, to_ca_fault};
 use super::{EffectId, Pending, Wanted, due};
 
 /// After a refusal that needs a person, the account is tried again this much later.
@@ -144,22 +144,17 @@ impl Account {
                 }
                 self.not_before = Some(later(now, pause));
             }
-<<<<<<< HEAD
-            Reaction::LookAtOrder => {}
+            // There is no order to look at: an answer that makes no sense.
+            Reaction::LookAtOrder => {
+                self.failure = Some(Failure::new(Whose::Authority, fault.to_string()));
+                self.not_before = Some(later(now, REFUSED_PAUSE));
+            }
             Reaction::GiveUp(mut failure) => {
                 if self.id.external.is_some() && is_refusal_of_key(fault) {
                     failure
                         .sentence
                         .push_str("; compare `key-id` and `mac-key` with what the authority gave");
                 }
-=======
-            // There is no order to look at: an answer that makes no sense.
-            Reaction::LookAtOrder => {
-                self.failure = Some(Failure::new(Whose::Authority, fault.to_string()));
-                self.not_before = Some(later(now, REFUSED_PAUSE));
-            }
-            Reaction::GiveUp(failure) => {
->>>>>>> refs/heads/simulator
                 self.failure = Some(failure);
                 self.not_before = Some(later(now, REFUSED_PAUSE));
             }

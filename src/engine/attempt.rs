@@ -888,17 +888,12 @@ impl Attempt {
                 known.due = Some(again);
                 known.fault = Some(fault.to_string());
             }
-<<<<<<< HEAD
-            Reaction::LookAtOrder => self.known.order = None,
-            Reaction::GiveUp(failure) => self.finish_by_authority(failure),
-=======
             Reaction::LookAtOrder => {
                 known.due = Some(later(now, look_pause(known.looks, None)));
                 known.looks += 1;
                 self.known.order = None;
             }
-            Reaction::GiveUp(failure) => self.finish(End::Failed(failure)),
->>>>>>> refs/heads/simulator
+            Reaction::GiveUp(failure) => self.finish_by_authority(failure),
         }
     }
 
