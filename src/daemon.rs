@@ -18,7 +18,6 @@ use crate::dns::{self, Dns};
 use crate::engine::attempt::Attempt;
 use crate::engine::certificate::Specification;
 use crate::engine::names::CertificateName;
-use crate::engine::order::CaFault;
 use crate::ledger::Ledger;
 use crate::nameserver::{self, Nameserver, NameserverError};
 use crate::run::progress::Watchers;
@@ -56,12 +55,12 @@ pub enum OpenError {
         authority: String,
     },
     /// The connection to an authority cannot be set up.
-    #[error("authority {authority}: {fault}")]
+    #[error("authority {authority}: {reason}")]
     Authority {
         /// Which.
         authority: String,
         /// Why.
-        fault: CaFault,
+        reason: String,
     },
     /// The built-in nameserver.
     #[error(transparent)]
@@ -189,7 +188,7 @@ fn authority(
     let client =
         acme::Client::new(client, clock.clone()).map_err(|fault| OpenError::Authority {
             authority: name,
-            fault,
+            reason: fault.to_string(),
         })?;
     let dns = settings.dns.as_ref().unwrap_or(&config.dns);
     Ok(Authority {
@@ -209,6 +208,7 @@ fn dns_settings(settings: &config::DnsSettings) -> dns::Settings {
                 false => settings.roots.clone(),
             },
             port: settings.port,
+            fallback: settings.resolvers.clone(),
         },
         config::Look::Resolvers => dns::Look::Resolvers {
             addresses: settings.resolvers.clone(),
@@ -225,14 +225,19 @@ fn nameserver_settings(settings: &config::NameserverSettings) -> nameserver::Set
     }
 }
 
-fn wanted(certificate: &config::Certificate) -> Wanted {
+/// What a certificate of the configuration must be.
+pub fn specification(certificate: &config::Certificate) -> Specification {
     let mut identifiers = certificate.names.clone();
     identifiers.sort();
+    Specification {
+        identifiers,
+        key: certificate.key,
+    }
+}
+
+fn wanted(certificate: &config::Certificate) -> Wanted {
     Wanted {
-        specification: Specification {
-            identifiers,
-            key: certificate.key,
-        },
+        specification: specification(certificate),
         provider: certificate.provider.as_ref().map(ToString::to_string),
         authorities: certificate
             .authorities

@@ -407,7 +407,7 @@ fn room_of_module(package: Package, module: &[String]) -> Option<String> {
         (Package::Countersign, None) => None,
         (Package::Countersign, Some(room)) => Some(room.to_owned()),
         (Package::Providers, Some("clock" | "secret")) => first.map(str::to_owned),
-        (Package::Providers, Some("record")) => Some("records".to_owned()),
+        (Package::Providers, Some("record" | "error")) => Some("records".to_owned()),
         (Package::Providers, _) => Some("providers".to_owned()),
     }
 }

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use crate::support::bind::{Bind, RunningBind, Zone};
 use crate::support::command::Countersign;
+use crate::support::knot::{self, Knot};
 use crate::support::pebble::{Pebble, RunningPebble, VERSIONS, Version};
 use crate::support::process::server;
 use crate::support::tsig::{self, Key};
-use crate::support::{dns, zone};
+use crate::support::unbound::Unbound;
+use crate::support::{dns, ports, zone};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const CHALLENGE: &str = "_acme-challenge.example.test";
@@ -48,7 +50,12 @@ impl Host {
 }
 
 /// The configuration for these servers; `certificates` are lines under that key.
-pub(crate) fn configuration(host: &Host, directory: &str, trust: &Path, certificates: &str) -> String {
+pub(crate) fn configuration(
+    host: &Host,
+    directory: &str,
+    trust: &Path,
+    certificates: &str,
+) -> String {
     format!(
         "state: {{dir}}/state
 authorities:
@@ -73,7 +80,12 @@ certificates:
 }
 
 /// The program, set up for `host` and an authority.
-pub(crate) fn countersign(host: &Host, directory: &str, trust: &Path, certificates: &str) -> Countersign {
+pub(crate) fn countersign(
+    host: &Host,
+    directory: &str,
+    trust: &Path,
+    certificates: &str,
+) -> Countersign {
     let program = Countersign::new(&configuration(host, directory, trust, certificates));
     std::fs::write(program.path("tsig"), &host.key.secret).unwrap();
     program
@@ -179,16 +191,145 @@ fn fifty_at_once_while_half_of_the_nonces_are_rejected() {
         .start();
     let program = with_pebble(&host, &pebble, &certificates);
     program.run(&["renew"]).expect_code(0);
-    let root = pebble.issuing_root_pem();
     for n in 1..=50 {
-        let out: PathBuf = program.path(&format!("out/h{n}"));
-        let name = format!("h{n}.example.test");
-        judge(&out, &root, &[&name, &format!("*.{name}")]);
-        let challenge = format!("_acme-challenge.{name}");
-        assert_eq!(
-            dns::txt(host.addr(), &challenge),
-            ["foreign"],
-            "{challenge}"
-        );
+        expect_issued(&host, &pebble, &program, n);
     }
+}
+
+/// The certificate of the `n`th host is there, and nothing of ours is left at its challenge name.
+fn expect_issued(host: &Host, pebble: &RunningPebble, program: &Countersign, n: usize) {
+    let name = format!("h{n}.example.test");
+    let out: PathBuf = program.path(&format!("out/h{n}"));
+    judge(
+        &out,
+        &pebble.issuing_root_pem(),
+        &[&name, &format!("*.{name}")],
+    );
+    let challenge = format!("_acme-challenge.{name}");
+    assert_eq!(
+        dns::txt(host.addr(), &challenge),
+        ["foreign"],
+        "{challenge}"
+    );
+}
+
+#[test]
+fn one_forbidden_name_of_fifty_leaves_the_others_alone() {
+    let (host, certificates) = fifty();
+    let pebble = Pebble::new(Version::Newest, host.addr()).start();
+    let all = with_pebble(&host, &pebble, &certificates);
+    let began = std::time::Instant::now();
+    all.run(&["renew"]).expect_code(0);
+    let without = began.elapsed();
+
+    let forbidden = "  h13: {names: [forbidden.example.test]}\n";
+    let kept: String = certificates
+        .lines()
+        .filter(|line| !line.starts_with("  h13:"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let one_bad = with_pebble(&host, &pebble, &format!("{kept}{forbidden}"));
+    let began = std::time::Instant::now();
+    let said = one_bad.run(&["renew"]).expect_code(1);
+    let with = began.elapsed();
+    println!("fifty: {without:.2?}; with one forbidden name among them: {with:.2?}");
+    assert!(said.stderr.contains("h13: "), "{said:?}");
+    assert!(
+        said.stderr
+            .contains("_acme-challenge.forbidden.example.test"),
+        "{said:?}"
+    );
+    for n in (1..=50).filter(|n| *n != 13) {
+        expect_issued(&host, &pebble, &one_bad, n);
+    }
+}
+
+/// A CNAME leads to the built-in nameserver; Pebble sees the DNS through Unbound.
+#[test]
+fn a_delegated_name_is_answered_by_the_built_in_nameserver() {
+    for version in VERSIONS {
+        let port = ports::free();
+        let here: SocketAddr = (HERE, port.number()).into();
+        let own: SocketAddr = (Ipv4Addr::new(127, 0, 0, 2), port.number()).into();
+        let records = "_acme-challenge CNAME example-test.acme.test.\n";
+        let zone = Zone::primary("example.test", zone::text("example.test", &[HERE], records));
+        let delegation = "acme NS ns1.acme\nns1.acme A 127.0.0.2\n";
+        let top = Zone::primary("test", zone::text("test", &[HERE], delegation));
+        let bind = Bind::new().port(port.number()).zone(zone).zone(top).start();
+        assert_eq!(bind.addr(), here);
+        let unbound = Unbound::new()
+            .stub("example.test", &[here])
+            .stub("acme.test", &[own])
+            .start();
+        let pebble = Pebble::new(version, unbound.addr()).start();
+        let program = Countersign::new(&format!(
+            "state: {{dir}}/state
+authorities:
+  pebble: {{agree-to-terms: true, directory: {directory}, trust: {trust}}}
+nameserver:
+  zone: acme.test
+  listen: [\"{own}\"]
+  hosts: {{ns1.acme.test: [127.0.0.2]}}
+dns: {{look: roots, roots: [127.0.0.1], port: {port}}}
+certificates:
+{ONE}",
+            directory = pebble.directory_url(),
+            trust = pebble.https_root().display(),
+            port = port.number(),
+        ));
+        program.run(&["renew", "--log", "debug"]).expect_code(0);
+        let names = ["example.test", "*.example.test"];
+        judge(&program.path("out"), &pebble.issuing_root_pem(), &names);
+    }
+}
+
+/// The authority looks at the secondary only, which gets the value by NOTIFY a moment after the primary.
+#[test]
+fn a_secondary_is_waited_for() {
+    let key = Key::sha256("acme");
+    let port = ports::free();
+    let second = Ipv4Addr::new(127, 0, 0, 2);
+    let secondary_at: SocketAddr = (second, port.number()).into();
+    let zone_text = zone::text("example.test", &[HERE, second.into()], "");
+    let bind = Bind::new()
+        .port(port.number())
+        .key(&key)
+        .zone(
+            Zone::primary("example.test", zone_text)
+                .update_policy(&format!("grant acme name {CHALLENGE} TXT;"))
+                .notify(&[secondary_at]),
+        )
+        .start();
+    let secondary = Knot::new()
+        .listen(second)
+        .port(port.number())
+        .zone(knot::Zone::secondary("example.test", bind.addr()))
+        .start();
+    let host = Host { bind, key };
+    let pebble = Pebble::new(Version::Newest, secondary.addr()).start();
+    let program = with_pebble(&host, &pebble, ONE);
+    let said = program.run(&["renew", "--log", "debug"]).expect_code(0);
+    assert!(said.stderr.contains("2 nameservers"), "{said:?}");
+    judge(
+        &program.path("out"),
+        &pebble.issuing_root_pem(),
+        &["example.test", "*.example.test"],
+    );
+    assert!(dns::txt(host.addr(), CHALLENGE).is_empty());
+}
+
+/// Files that somebody removed are put back by the next run, from what is saved.
+#[test]
+fn what_was_removed_from_a_target_is_put_back() {
+    let host = Host::usual();
+    let pebble = Pebble::new(Version::Newest, host.addr()).start();
+    let program = with_pebble(&host, &pebble, ONE);
+    program.run(&["renew"]).expect_code(0);
+    let before = std::fs::read(program.path("out/fullchain.pem")).unwrap();
+    std::fs::remove_dir_all(program.path("out")).unwrap();
+    program.run(&["renew"]).expect_code(0);
+    assert_eq!(
+        std::fs::read(program.path("out/fullchain.pem")).unwrap(),
+        before
+    );
 }

@@ -9,6 +9,7 @@
 )]
 
 mod architecture;
+mod cli;
 mod config;
 mod issuance;
 mod rfc2136;

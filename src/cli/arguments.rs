@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Proves control of domain names by ACME DNS-01, renews their certificates and delivers them.
+/// Proves control of domain names by ACME DNS-01, renews their certificates and delivers them
 #[derive(Parser)]
-#[command(version)]
+#[command(version, disable_help_subcommand = true, max_term_width = 100)]
 pub(super) struct Arguments {
-    /// The configuration.
+    /// The configuration
     #[arg(
         long,
         global = true,
@@ -17,7 +17,7 @@ pub(super) struct Arguments {
         default_value = "/etc/countersign/countersign.yaml"
     )]
     pub(super) config: PathBuf,
-    /// What is logged, to standard error.
+    /// What is logged to standard error; warnings unless the configuration wants more
     #[arg(long, global = true, value_name = "LEVEL")]
     pub(super) log: Option<Level>,
     #[command(subcommand)]
@@ -25,7 +25,7 @@ pub(super) struct Arguments {
 }
 
 /// How much is logged.
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(super) enum Level {
     Error,
     Warn,
@@ -36,16 +36,56 @@ pub(super) enum Level {
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Issue and deliver all that is due, in the foreground.
+    /// Issue and deliver all that is due, now
     Renew(Renew),
+    /// What is issued, until when, what comes next, what is wrong and whose move it is
+    Status(Status),
+    /// Check the configuration and the files it names; uses no network
+    Check,
+    /// Every step taken for one certificate
+    History(History),
+    /// See it work: an authority, a nameserver and a certificate, all on this machine
+    #[cfg(feature = "demo")]
+    Demo(Demo),
 }
 
 #[derive(Args)]
 pub(super) struct Renew {
-    /// Only these certificates.
+    /// Only these certificates
     #[arg(value_name = "NAME")]
     pub(super) names: Vec<String>,
-    /// Also what is not due.
+    /// Also what is not due
     #[arg(long)]
     pub(super) force: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Status {
+    /// Only this certificate, with everything that is known of it
+    #[arg(value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// For programs
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Exit with 1 if anything is failing
+    #[arg(long)]
+    pub(super) exit_code: bool,
+}
+
+#[derive(Args)]
+pub(super) struct History {
+    /// The certificate
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+}
+
+#[cfg(feature = "demo")]
+#[derive(Args)]
+pub(super) struct Demo {
+    /// End after the first certificate
+    #[arg(long)]
+    pub(super) once: bool,
+    /// Keep the files there; it must be empty or missing
+    #[arg(long, value_name = "DIR")]
+    pub(super) directory: Option<PathBuf>,
 }

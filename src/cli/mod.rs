@@ -1,8 +1,19 @@
 //! Arguments and what people see: a command each, its words on standard output, its failure on standard error.
+//!
+//! Exit codes: 0 done, 1 something failed, 2 the arguments or the configuration are wrong.
 
 mod arguments;
+mod check;
+#[cfg(feature = "demo")]
+mod demo;
+mod history;
 mod logging;
+mod print;
+mod process;
+mod progress;
 mod renew;
+mod status;
+mod words;
 
 use std::process::ExitCode;
 
@@ -11,6 +22,7 @@ use countersign_providers::clock::Clock;
 
 use crate::config::Config;
 use arguments::{Arguments, Command};
+use print::{Screen, complain};
 
 /// How a command ended.
 enum Ending {
@@ -24,24 +36,30 @@ enum Ending {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
+    process::harden();
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let ending = match runtime {
-        Ok(runtime) => runtime.block_on(run(arguments)),
+        Ok(runtime) => {
+            let ending = runtime.block_on(run(arguments));
+            // Whoever was told to stop at once does not wait for what is under way.
+            runtime.shutdown_background();
+            ending
+        }
         Err(error) => Ending::Failed(Some(format!("the runtime cannot be started: {error}"))),
     };
     match ending {
         Ending::Done => ExitCode::SUCCESS,
         Ending::Failed(sentence) => {
             if let Some(sentence) = sentence {
-                complain(&sentence);
+                complain(sentence);
             }
             ExitCode::from(1)
         }
         Ending::Usage(sentence) => {
-            complain(&sentence);
+            complain(sentence);
             ExitCode::from(2)
         }
     }
@@ -49,20 +67,25 @@ pub fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Ending {
     let clock = Clock::system();
+    let screen = Screen::look();
+    #[cfg(feature = "demo")]
+    if let Command::Demo(options) = arguments.command {
+        return Box::pin(demo::run(clock, screen, options, arguments.log)).await;
+    }
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(errors) => return Ending::Usage(errors.to_string()),
     };
-    logging::start(config.log, arguments.log);
+    let level = logging::level(config.log, arguments.log);
+    logging::start(config.log.format, level);
     match arguments.command {
-        Command::Renew(options) => renew::run(&config, clock, options).await,
+        Command::Renew(options) => {
+            Box::pin(renew::run(&config, clock, screen, options, level)).await
+        }
+        Command::Status(options) => status::run(&config, &clock, screen, options).await,
+        Command::Check => check::run(&config, &clock, &arguments.config).await,
+        Command::History(options) => history::run(&config, &clock, screen, &options).await,
+        #[cfg(feature = "demo")]
+        Command::Demo(_) => Ending::Done,
     }
-}
-
-#[allow(
-    clippy::print_stderr,
-    reason = "this is the room that speaks to people"
-)]
-fn complain(sentence: &str) {
-    eprintln!("{sentence}");
 }

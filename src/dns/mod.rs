@@ -87,6 +87,7 @@ impl Default for Settings {
             look: Look::Roots {
                 roots: ROOTS.to_vec(),
                 port: PORT,
+                fallback: Vec::new(),
             },
         }
     }
@@ -102,10 +103,12 @@ pub enum Look {
         roots: Vec<IpAddr>,
         /// The port of every server on the way.
         port: u16,
+        /// Asked instead where this network lets no DNS out; whatever is found so is likely at best.
+        fallback: Vec<SocketAddr>,
     },
     /// At resolvers; whatever is found is likely at best.
     Resolvers {
-        /// Their addresses and ports.
+        /// Their addresses and ports; empty: the system's.
         addresses: Vec<SocketAddr>,
     },
 }
@@ -124,6 +127,9 @@ pub struct Walk {
     /// Every authoritative server, by the zone's own NS RRset and its parent's; the resolvers themselves under
     /// [`Look::Resolvers`].
     pub servers: Vec<Server>,
+    /// Whether `servers` are resolvers.
+    #[serde(default)]
+    pub by_resolvers: bool,
 }
 
 /// One authoritative server.
@@ -138,48 +144,79 @@ pub struct Server {
 /// The DNS as it is looked at.
 pub struct Dns {
     clock: Clock,
-    eyes: Eyes,
+    roots: Option<Roots>,
+    resolvers: Option<Resolvers>,
 }
 
-enum Eyes {
-    Roots {
-        roots: Vec<IpAddr>,
-        exchange: Exchange,
-    },
-    Resolvers(Resolvers),
+struct Roots {
+    addresses: Vec<IpAddr>,
+    exchange: Exchange,
 }
 
 impl Dns {
     /// Ready to look; sends nothing yet.
     pub fn new(settings: Settings, clock: Clock) -> Self {
-        let eyes = match settings.look {
-            Look::Roots { roots, port } => Eyes::Roots {
+        let (roots, resolvers) = match settings.look {
+            Look::Roots {
                 roots,
-                exchange: Exchange::new(clock.clone(), port),
-            },
-            Look::Resolvers { addresses } => {
-                Eyes::Resolvers(Resolvers::new(&addresses, clock.clone()))
+                port,
+                fallback,
+            } => {
+                let exchange = Exchange::new(clock.clone(), port);
+                let given = Some(fallback).filter(|fallback| !fallback.is_empty());
+                (
+                    Some(Roots {
+                        addresses: roots,
+                        exchange,
+                    }),
+                    given,
+                )
             }
+            Look::Resolvers { addresses } if addresses.is_empty() => {
+                (None, Some(resolver::system()))
+            }
+            Look::Resolvers { addresses } => (None, Some(addresses)),
         };
-        Self { clock, eyes }
+        let resolvers = resolvers.map(|addresses| Resolvers::new(&addresses, clock.clone()));
+        Self {
+            clock,
+            roots,
+            resolvers,
+        }
     }
 
-    /// Finds where `name`'s TXT record must stand and every server that is authoritative for it.
+    /// Finds where `name`'s TXT record must stand and every server that is authoritative for it; where no DNS gets out
+    /// of this network, the resolvers' word for it.
     pub async fn locate(&self, name: &DnsName) -> Result<Walk, DnsError> {
-        let located = match &self.eyes {
-            Eyes::Roots { roots, exchange } => {
-                let walk = Box::pin(async {
-                    let walker = Walker::new(exchange, roots);
-                    walker.locate(name).await
-                });
-                self.clock.timeout(LOCATE, walk).await
+        let walked = match &self.roots {
+            Some(roots) => {
+                self.bounded(
+                    name,
+                    Walker::new(&roots.exchange, &roots.addresses).locate(name),
+                )
+                .await
             }
-            Eyes::Resolvers(resolvers) => {
-                let walk = Box::pin(resolvers.locate(name));
-                self.clock.timeout(LOCATE, walk).await
-            }
+            None => Err(DnsError::no_eyes()),
         };
-        located.unwrap_or_else(|| Err(DnsError::too_slow(name)))
+        match (walked, &self.resolvers) {
+            (
+                Err(DnsError {
+                    kind: DnsErrorKind::Blocked,
+                    ..
+                }),
+                Some(resolvers),
+            ) => self.bounded(name, resolvers.locate(name)).await,
+            (walked, _) => walked,
+        }
+    }
+
+    async fn bounded(
+        &self,
+        name: &DnsName,
+        look: impl Future<Output = Result<Walk, DnsError>>,
+    ) -> Result<Walk, DnsError> {
+        let found = self.clock.timeout(LOCATE, Box::pin(look)).await;
+        found.unwrap_or_else(|| Err(DnsError::too_slow(name)))
     }
 
     /// Asks every address of `walk`'s servers, or only those of them in `only` unless that is empty, all at once.
@@ -195,16 +232,17 @@ impl Dns {
             }
         }
         let places = places.into_iter();
-        match &self.eyes {
-            Eyes::Roots { exchange, .. } => {
+        match (&self.roots, &self.resolvers) {
+            (_, Some(resolvers)) if walk.by_resolvers => {
+                join_all(places.map(|(_, address)| resolvers.probe(address, &walk.owner))).await
+            }
+            (Some(roots), _) => {
                 join_all(places.map(|(host, address)| {
-                    probe::probe(exchange, host, address, &walk.owner, &walk.zone)
+                    probe::probe(&roots.exchange, host, address, &walk.owner, &walk.zone)
                 }))
                 .await
             }
-            Eyes::Resolvers(resolvers) => {
-                join_all(places.map(|(_, address)| resolvers.probe(address, &walk.owner))).await
-            }
+            (None, _) => Vec::new(),
         }
     }
 }
@@ -258,6 +296,13 @@ impl DnsErrorKind {
 }
 
 impl DnsError {
+    fn no_eyes() -> Self {
+        Self::new(
+            DnsErrorKind::Blocked,
+            "no DNS server is configured to be asked".to_owned(),
+        )
+    }
+
     fn new(kind: DnsErrorKind, message: String) -> Self {
         Self {
             kind,

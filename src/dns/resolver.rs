@@ -31,6 +31,18 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// What stands for the server's name in sentences.
 const HOST: &str = "resolver";
 
+/// The resolvers that this machine uses; none when it says of none.
+pub(super) fn system() -> Vec<SocketAddr> {
+    let Ok((config, _)) = hickory_resolver::system_conf::read_system_conf() else {
+        return Vec::new();
+    };
+    config
+        .name_servers()
+        .iter()
+        .map(|server| SocketAddr::new(server.ip, super::PORT))
+        .collect()
+}
+
 /// The configured resolvers, each asked on its own.
 pub(super) struct Resolvers {
     clock: Clock,
@@ -79,6 +91,7 @@ impl Resolvers {
             chain,
             zone,
             servers: self.each.iter().map(server).collect(),
+            by_resolvers: true,
         })
     }
 

@@ -100,6 +100,7 @@ impl<'a> Walker<'a> {
             chain,
             zone: zone_name,
             servers,
+            by_resolvers: false,
         })
     }
 

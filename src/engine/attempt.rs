@@ -7,8 +7,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use countersign_providers::ProviderError;
 use countersign_providers::clock::later;
+use countersign_providers::error::ProviderError;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -359,14 +359,16 @@ impl Attempt {
         self.order_url.as_deref()
     }
 
-    /// How many authorizations are on their way to a DNS host: a batch may wait for them a moment.
+    /// How many authorizations have no value at their DNS host yet: a batch may wait a moment for those that have not
+    /// asked for it.
     pub fn approaching(&self) -> usize {
         let waits = |known: &&AuthorizationKnown| match &known.seen {
             None => known.turn == 0,
             Some(seen) => {
                 seen.status == AuthorizationStatus::Pending
+                    && !known.present
+                    && !known.proven
                     && !known.responded
-                    && known.watch.is_none()
                     && known.not_before.is_none()
             }
         };

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use countersign_providers::ProviderError;
 use countersign_providers::clock::later;
+use countersign_providers::error::ProviderError;
 use countersign_providers::record::{DnsName, Zone};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -264,7 +264,9 @@ impl Entry {
     fn failed(&mut self, now: Timestamp, error: &ProviderError) {
         let pause = REMOVAL_PAUSES[(self.turn as usize).min(REMOVAL_PAUSES.len() - 1)];
         let floor = match error.kind {
-            countersign_providers::ErrorKind::RateLimited { after } => after.unwrap_or_default(),
+            countersign_providers::error::ErrorKind::RateLimited { after } => {
+                after.unwrap_or_default()
+            }
             _ => Duration::ZERO,
         };
         self.failure = Some(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign_providers::{ErrorKind, ProviderError};
+use countersign_providers::error::{ErrorKind, ProviderError};
 use serde::{Deserialize, Serialize};
 
 use super::order::{CaFault, Problem};

@@ -34,9 +34,18 @@ struct Inner {
     clock: Clock,
     zones: Mutex<HashMap<(String, Zone), mpsc::Sender<Request>>>,
     /// Authorizations on their way to a DNS host.
-    approaching: watch::Sender<usize>,
+    approaching: watch::Sender<Approaching>,
     /// Values that are to be gone and are not yet, by zone.
     leaving: watch::Sender<HashMap<(String, Zone), Leaving>>,
+}
+
+/// Authorizations on their way to a DNS host.
+#[derive(Clone, Copy, Debug, Default)]
+struct Approaching {
+    /// Those whose value is not there yet.
+    all: usize,
+    /// Those of them that have already asked for it.
+    asked: usize,
 }
 
 /// Values of one zone that are to be gone and are not yet.
@@ -76,7 +85,7 @@ impl Ledger {
             providers,
             clock,
             zones: Mutex::default(),
-            approaching: watch::Sender::new(0),
+            approaching: watch::Sender::default(),
             leaving: watch::Sender::default(),
         }));
         let mut by_zone: HashMap<_, Vec<Saved<Entry>>> = HashMap::new();
@@ -136,6 +145,8 @@ impl Ledger {
                 reply,
             })
             .await;
+        // After the request is in the queue: a batch must not leave between the two.
+        let _asked = Asked::new(&self.0.approaching);
         match (sent, answer.await) {
             (Ok(()), Ok(result)) => result,
             _ => Err(PresentError::Store(StoreError::Io(
@@ -168,7 +179,7 @@ impl Ledger {
         if before != now {
             self.0
                 .approaching
-                .send_modify(|count| *count = (*count + now).saturating_sub(before));
+                .send_modify(|count| count.all = (count.all + now).saturating_sub(before));
         }
     }
 
@@ -199,6 +210,29 @@ impl Ledger {
             sender
         });
         Some(queue.clone())
+    }
+}
+
+/// Counts one authorization as having asked, for as long as it waits for its answer.
+struct Asked<'a>(&'a watch::Sender<Approaching>);
+
+impl<'a> Asked<'a> {
+    fn new(approaching: &'a watch::Sender<Approaching>) -> Self {
+        approaching.send_modify(|count| count.asked += 1);
+        Self(approaching)
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| count.asked -= 1);
+    }
+}
+
+impl Approaching {
+    /// Whether everybody who is on the way has asked.
+    fn is_complete(self) -> bool {
+        self.all <= self.asked
     }
 }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::batch::Batch;
-use super::{Inner, Leaving, PresentError, key};
+use super::{Approaching, Inner, Leaving, PresentError, key};
 use crate::engine::EffectId;
 use crate::engine::ledger::{Effect, Entry, Event, Owner, RecordId};
 use crate::store::{Keep, Saved, Session, StoreError, Write};
@@ -48,7 +48,7 @@ pub(super) struct ZoneTask {
     session: Session,
     clock: Clock,
     requests: mpsc::Receiver<Request>,
-    approaching: watch::Receiver<usize>,
+    approaching: watch::Receiver<Approaching>,
     leaving: watch::Sender<HashMap<(String, Zone), Leaving>>,
     entries: BTreeMap<RecordId, Saved<Entry>>,
 }
@@ -109,7 +109,7 @@ impl ZoneTask {
             let adds = gathered
                 .iter()
                 .any(|request| matches!(request, Request::Present { .. }));
-            if gathered.is_empty() || (adds && *self.approaching.borrow_and_update() == 0) {
+            if gathered.is_empty() || (adds && self.approaching.borrow_and_update().is_complete()) {
                 return Some(gathered);
             }
             tokio::select! {

@@ -33,7 +33,7 @@ pub async fn deliver(
     join_all(all).await.into_iter().collect()
 }
 
-/// Whether something of `certificate` is not where it should be, as far as is saved.
+/// Whether something of `certificate` is not where it should be: by what is saved, and by what the targets show.
 pub async fn is_wanting(
     shared: &Shared,
     certificate: &Certificate,
@@ -45,10 +45,16 @@ pub async fn is_wanting(
     for to in &wanted.destinations {
         let key = records::delivery(&certificate.name, &to.name);
         let delivery = shared.session.load::<Delivery>(key).await?;
-        let there = |saved: &Saved<Delivery>| {
-            saved.value.is_done() && saved.value.installed() == Some(issued.generation)
+        let done = delivery.is_some_and(|saved| saved.value.is_done());
+        let there = match to.target.inspect().await {
+            Ok(Shown::Generation {
+                number,
+                fault: None,
+                ..
+            }) => number == issued.generation,
+            _ => false,
         };
-        if !delivery.as_ref().is_some_and(there) {
+        if !done || !there {
             return Ok(true);
         }
     }
@@ -100,8 +106,8 @@ async fn bring(
     let fresh = || Saved::new(key, Delivery::new(name.clone(), to.name.clone()));
     let mut delivery = loaded.unwrap_or_else(fresh);
     let mut journal = Journal::new(name.clone(), issued.epoch);
-    let was_done = delivery.value.is_done();
     delivery.value.want(shared.clock.now(), issued.generation);
+    let was_done = delivery.value.is_done();
     delivery.value.hurry();
     loop {
         let now = shared.clock.now();
@@ -143,7 +149,7 @@ async fn bring(
     match delivery.value.failure() {
         Some((failure, _)) => Err(failure.clone()),
         None => {
-            if !was_done || delivery.value.installed() != Some(issued.generation) {
+            if !was_done {
                 let target = to.name.clone();
                 shared.watchers.tell(name, Progress::Delivered { target });
             }

@@ -27,6 +27,8 @@ use crate::engine::renewal::renew_at;
 use crate::ledger::PresentError;
 use crate::store::{Keep, Saved, Sealed, Write};
 
+/// Says of an attempt that it was left because a person wanted the pass to stop.
+pub const INTERRUPTED: &str = "interrupted; the next run goes on with its order";
 /// In the foreground, an authority that wants to be left alone for longer than this ends the pass.
 const FOREGROUND_PATIENCE: Duration = Duration::from_secs(30);
 /// When asked to stop, records are released within this.
@@ -227,10 +229,7 @@ impl Worker {
     /// Why to leave this attempt for another time, if so.
     fn reason_to_stop(&self, now: Timestamp) -> Option<Failure> {
         if self.stop.is_cancelled() {
-            return Some(Failure::new(
-                Whose::You,
-                "interrupted; the next run goes on with its order",
-            ));
+            return Some(Failure::new(Whose::You, INTERRUPTED));
         }
         let (sentence, again) = self.attempt.value.trouble()?;
         let far = again.is_some_and(|again| {
@@ -248,10 +247,14 @@ impl Worker {
         Some(failure)
     }
 
+    /// Stops for now: records are released, the order is kept. What a person did is no failure.
     async fn suspend(&mut self, failure: &Failure) -> Result<(), Failure> {
         let now = self.shared.clock.now();
         self.journal
             .note(now, format!("left for another time: {}", failure.sentence));
+        if !self.stop.is_cancelled() {
+            self.certificate.value.failed(now, failure.clone());
+        }
         self.attempt.value.suspend();
         self.note_approach();
         self.save(Vec::new()).await
@@ -324,10 +327,11 @@ impl Worker {
             self.step = step;
             watchers.tell(name, Progress::Step(self.attempt.value.step()));
         }
-        if !decided && self.attempt.value.end() == Some(&End::Issued) {
-            if let Some(issued) = &self.certificate.value.current {
-                watchers.tell(name, Progress::Issued(Box::new(issued.clone())));
-            }
+        if !decided
+            && self.attempt.value.end() == Some(&End::Issued)
+            && let Some(issued) = &self.certificate.value.current
+        {
+            watchers.tell(name, Progress::Issued(Box::new(issued.clone())));
         }
     }
 

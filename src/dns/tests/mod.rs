@@ -21,7 +21,11 @@ fn from_roots(net: &Net, roots: &[&str]) -> Dns {
 
 fn from_roots_by(clock: Clock, port: u16, roots: &[&str]) -> Dns {
     let roots = roots.iter().map(|root| ip(root)).collect();
-    let look = Look::Roots { roots, port };
+    let look = Look::Roots {
+        roots,
+        port,
+        fallback: Vec::new(),
+    };
     Dns::new(Settings { look }, clock)
 }
 

@@ -158,3 +158,27 @@ async fn resolvers_find_and_see_but_are_only_likely() {
         "resolver (127.0.0.2) does not have the value yet; it has no TXT record there"
     );
 }
+
+#[tokio::test]
+async fn where_no_dns_gets_out_the_resolvers_are_asked() {
+    let lines = [
+        "example.test NS ns1.example.test",
+        "_acme-challenge.example.test TXT new",
+    ];
+    let net = Net::start(vec![plan(
+        "127.0.0.2",
+        Fault::Resolver,
+        vec![zone("example.test", 1, &lines)],
+    )])
+    .await;
+    // Nothing listens there.
+    let look = Look::Roots {
+        roots: vec![ip("127.0.0.9")],
+        port: net.port,
+        fallback: vec![SocketAddr::new(ip("127.0.0.2"), net.port)],
+    };
+    let dns = Dns::new(Settings { look }, Clock::system());
+    let walk = locate(&dns, NAME).await.unwrap();
+    assert!(walk.by_resolvers);
+    likely(verdict_after(&dns, &walk, 0).await);
+}

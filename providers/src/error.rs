@@ -1,0 +1,69 @@
+//! How a verb of a provider can fail: a closed set of classes. Data only.
+
+use std::time::Duration;
+
+/// Why a verb failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ProviderError {
+    /// The class, which decides what happens next.
+    pub kind: ErrorKind,
+    /// The vendor's own code, e.g. `BADKEY` or `81057`.
+    pub code: Option<String>,
+    /// What was seen, naming the server and the zone or name; a whole sentence without a full stop.
+    pub message: String,
+    /// What a person could do about it.
+    pub hint: Option<String>,
+}
+
+/// The closed set of error classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The credential is unknown, wrong or expired.
+    Auth,
+    /// The credential is good but may not do this.
+    Permission,
+    /// This host does not hold the zone.
+    ZoneMissing,
+    /// Several zones fit and nothing tells them apart.
+    ZoneAmbiguous,
+    /// Somebody else changed the RRset at the same time.
+    Conflict,
+    /// Asked too often.
+    RateLimited {
+        /// Not before this much time has passed, if the host said so.
+        after: Option<Duration>,
+    },
+    /// The host's limit on records or zones is reached.
+    Quota,
+    /// The host refuses the change itself (a CNAME at the name, a bad value, a name outside the zone).
+    Invalid,
+    /// It may work when tried again; the change may or may not have been made.
+    Transient,
+    /// The host cannot do this at all.
+    Unsupported,
+    /// The plug-in broke its contract.
+    Fatal,
+}
+
+impl ErrorKind {
+    /// Whether a change that failed so may nevertheless have been made, now or a little later.
+    pub fn outcome_unknown(self) -> bool {
+        matches!(self, Self::Transient | Self::Fatal)
+    }
+
+    /// Whether only a person can help (a credential, a right, a zone, a setting).
+    pub fn needs_person(self) -> bool {
+        match self {
+            Self::Auth
+            | Self::Permission
+            | Self::ZoneMissing
+            | Self::ZoneAmbiguous
+            | Self::Quota
+            | Self::Invalid
+            | Self::Unsupported
+            | Self::Fatal => true,
+            Self::Conflict | Self::RateLimited { .. } | Self::Transient => false,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Standard output and standard error as people see them: lines that never fail, colours, widths.
+//!
+//! A reader that has gone away is no error of ours: what cannot be written is dropped.
+
+use std::io::{self, IsTerminal, Write};
+
+/// Narrower terminals are treated like this one.
+const NARROWEST: usize = 40;
+
+/// Writes a line to standard output; whether anybody reads on.
+pub(super) fn out(line: impl AsRef<str>) -> bool {
+    let mut stdout = io::stdout().lock();
+    let line = line.as_ref();
+    writeln!(stdout, "{line}")
+        .and_then(|()| stdout.flush())
+        .is_ok()
+}
+
+/// Writes a line to standard error.
+pub(super) fn complain(line: impl AsRef<str>) {
+    // Nobody is left to hear that this failed.
+    let _ = writeln!(io::stderr().lock(), "{}", line.as_ref());
+}
+
+/// What standard output is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Screen {
+    /// Whether lines can be painted over.
+    pub(super) is_live: bool,
+    /// Whether colours are wanted.
+    pub(super) has_colour: bool,
+    /// Columns; `None` where nothing limits a line.
+    pub(super) width: Option<usize>,
+    /// Rows.
+    pub(super) height: usize,
+}
+
+impl Screen {
+    /// As it is now.
+    pub(super) fn look() -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        let is_live = is_terminal && variable("TERM").is_some_and(|term| term != "dumb");
+        let size = console::Term::stdout().size_checked();
+        let (height, width) = size.unwrap_or((24, 80));
+        Self {
+            is_live,
+            has_colour: is_live && variable("NO_COLOR").is_none_or(|value| value.is_empty()),
+            width: is_terminal.then(|| usize::from(width).max(NARROWEST)),
+            height: height.into(),
+        }
+    }
+
+    /// For what went well.
+    pub(super) fn good(&self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    /// For what needs a look.
+    pub(super) fn warn(&self, text: &str) -> String {
+        self.paint("33", text)
+    }
+
+    /// For what failed.
+    pub(super) fn bad(&self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    /// For what matters most.
+    pub(super) fn strong(&self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    /// For what may be overlooked.
+    pub(super) fn faint(&self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        match self.has_colour {
+            true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+            false => text.to_owned(),
+        }
+    }
+
+    /// Breaks `text` between words so that it fits, every line but the first after `indent` spaces; the first one
+    /// begins after `used` columns. Words that are longer than a line stay whole, so that they can be copied.
+    pub(super) fn wrap(&self, text: &str, used: usize, indent: usize) -> String {
+        let Some(width) = self.width else {
+            return text.to_owned();
+        };
+        let mut wrapped = String::new();
+        let mut column = used;
+        for word in text.split(' ') {
+            let length = console::measure_text_width(word);
+            if !wrapped.is_empty() && column + 1 + length > width {
+                wrapped.push('\n');
+                wrapped.push_str(&" ".repeat(indent));
+                column = indent;
+            } else if !wrapped.is_empty() {
+                wrapped.push(' ');
+                column += 1;
+            }
+            wrapped.push_str(word);
+            column += length;
+        }
+        wrapped
+    }
+}
+
+/// Fills `text` up to `width` columns.
+pub(super) fn pad(text: &str, width: usize) -> String {
+    let missing = width.saturating_sub(console::measure_text_width(text));
+    format!("{text}{}", " ".repeat(missing))
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "what a terminal can do is said by the environment"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn screen(width: usize) -> Screen {
+        Screen {
+            is_live: false,
+            has_colour: false,
+            width: Some(width),
+            height: 24,
+        }
+    }
+
+    #[test]
+    fn breaks_between_words_and_keeps_long_ones_whole() {
+        let text = screen(20).wrap("the order failed, see https://long.example/page", 4, 2);
+        assert_eq!(
+            text,
+            "the order\n  failed, see\n  https://long.example/page"
+        );
+    }
+
+    #[test]
+    fn a_file_has_no_width() {
+        let mut screen = screen(20);
+        screen.width = None;
+        let long = "word ".repeat(50);
+        assert_eq!(screen.wrap(&long, 0, 2), long);
+    }
+}

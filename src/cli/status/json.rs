@@ -1,0 +1,124 @@
+//! `status --json`, schema 1: fields may be added, never changed.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::view::{Delivered, Failing, Left, Overview, View};
+use crate::engine::delivery::State as DeliveryState;
+
+/// Rises when a field is changed or removed.
+const SCHEMA: u32 = 1;
+
+/// The whole document.
+pub(super) fn document(overview: &Overview) -> String {
+    let document = Document {
+        schema: SCHEMA,
+        now: time(overview.now),
+        certificates: overview.certificates.iter().map(certificate).collect(),
+        records: overview.left.iter().map(record).collect(),
+    };
+    serde_json::to_string_pretty(&document).expect("text, numbers and lists make JSON")
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: u32,
+    now: String,
+    certificates: Vec<Certificate<'a>>,
+    /// TXT values of ours that are still at a DNS host although nobody wants them.
+    records: Vec<Record<'a>>,
+}
+
+#[derive(Serialize)]
+struct Certificate<'a> {
+    name: &'a str,
+    names: &'a [String],
+    state: &'a str,
+    activity: &'a str,
+    authority: Option<&'a str>,
+    serial: Option<&'a str>,
+    sha256: Option<&'a str>,
+    not_before: Option<String>,
+    not_after: Option<String>,
+    renew_at: Option<String>,
+    failure: Option<Failure<'a>>,
+    deliveries: Vec<Delivery<'a>>,
+}
+
+#[derive(Serialize)]
+struct Failure<'a> {
+    sentence: &'a str,
+    whose: &'a str,
+    retry_at: Option<String>,
+    count: u32,
+}
+
+#[derive(Serialize)]
+struct Delivery<'a> {
+    target: &'a str,
+    state: DeliveryState,
+    generation: Option<u64>,
+    since: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Record<'a> {
+    provider: &'a str,
+    configured: bool,
+    zone: &'a str,
+    name: &'a str,
+    value: &'a str,
+    failure: Option<&'a str>,
+}
+
+fn certificate(view: &View) -> Certificate<'_> {
+    let current = view.current.as_ref();
+    Certificate {
+        name: view.name.as_str(),
+        names: &view.names,
+        state: view.state.as_str(),
+        activity: view.activity.as_str(),
+        authority: current.map(|issued| issued.authority.as_str()),
+        serial: current.map(|issued| issued.serial.as_str()),
+        sha256: current.map(|issued| issued.sha256.as_str()),
+        not_before: current.map(|issued| time(issued.not_before)),
+        not_after: current.map(|issued| time(issued.not_after)),
+        renew_at: current.map(|issued| time(issued.renew_at)),
+        failure: view.failure.as_ref().map(failure),
+        deliveries: view.deliveries.iter().map(delivery).collect(),
+    }
+}
+
+fn failure(failing: &Failing) -> Failure<'_> {
+    Failure {
+        sentence: &failing.failure.sentence,
+        whose: failing.failure.whose.as_str(),
+        retry_at: failing.retry_at.map(time),
+        count: failing.count,
+    }
+}
+
+fn delivery(delivered: &Delivered) -> Delivery<'_> {
+    Delivery {
+        target: &delivered.target,
+        state: delivered.state,
+        generation: delivered.generation,
+        since: delivered.since.map(time),
+    }
+}
+
+fn record(left: &Left) -> Record<'_> {
+    Record {
+        provider: &left.provider,
+        configured: left.is_configured,
+        zone: &left.zone,
+        name: &left.name,
+        value: &left.value,
+        failure: left.failure.as_deref(),
+    }
+}
+
+/// RFC 3339 in UTC, to the second.
+fn time(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

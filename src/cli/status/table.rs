@@ -1,0 +1,171 @@
+//! `status` for people: a line per certificate with what is wrong below it, or everything about one.
+
+use countersign_providers::clock::between;
+
+use super::view::{Delivered, Left, Overview, State, View, reason};
+use crate::cli::print::{Screen, out, pad};
+use crate::cli::words::{again, ahead, clean, failure, instant, place, span};
+use crate::engine::delivery::State as DeliveryState;
+use crate::engine::renewal::Reason;
+use crate::run::BUILT_IN;
+
+/// A longer name shifts its own line only.
+const LONGEST_NAME: usize = 24;
+/// The width of `expired 120 min ago`.
+const STATE: usize = 19;
+/// Where the values of the details begin.
+const LABEL: usize = 14;
+
+/// A line per certificate.
+pub(super) fn table(overview: &Overview, screen: Screen) {
+    let names = overview.certificates.iter();
+    let longest = names.map(|view| view.name.as_str().len()).max();
+    let width = longest.unwrap_or(0).clamp("NAME".len(), LONGEST_NAME);
+    let head = format!("{}  {}  NEXT", pad("NAME", width), pad("STATE", STATE));
+    out(screen.faint(&head));
+    for view in &overview.certificates {
+        let (name, state) = (
+            pad(view.name.as_str(), width),
+            pad(&state(view, overview, screen), STATE),
+        );
+        out(format!("{name}  {state}  {}", next(view, overview)));
+        if let Some(sentence) = trouble(view, overview) {
+            let sentence = screen.wrap(&sentence, 4, 4);
+            out(format!("  {} {sentence}", screen.bad("✗")));
+        }
+    }
+    leftovers(&overview.left, screen);
+}
+
+/// Everything about each.
+pub(super) fn details(overview: &Overview, screen: Screen) {
+    for view in &overview.certificates {
+        let line = |label: &str, value: &str| {
+            let value = screen.wrap(&clean(value), LABEL, LABEL);
+            out(format!("  {}{value}", pad(label, LABEL - 2)));
+        };
+        let title = screen.strong(view.name.as_str());
+        out(format!("{title}: {}", state(view, overview, screen)));
+        line("names", &view.names.join(", "));
+        if let Some(issued) = &view.current {
+            line("from", &instant(issued.not_before));
+            line("until", &instant(issued.not_after));
+            line("authority", &issued.authority);
+            line("issuer", &issued.issuer);
+            line("serial", &issued.serial);
+            line("sha256", &issued.sha256);
+            line("generation", &issued.generation.to_string());
+        }
+        line("next", &next(view, overview));
+        if let Some(sentence) = trouble(view, overview) {
+            line("failure", &sentence);
+        }
+        if let Some(failing) = view.failure.as_ref().filter(|failing| failing.count > 1) {
+            line("failed", &format!("{} times in a row", failing.count));
+        }
+        if let Some(parked) = &view.parked {
+            let order = parked.order_url().unwrap_or("not named yet");
+            line("order", order);
+        }
+        for delivered in &view.deliveries {
+            line("delivery", &delivery(delivered));
+        }
+        if view.deliveries.is_empty() {
+            line("delivery", "nowhere: it stays in the store");
+        }
+    }
+    leftovers(&overview.left, screen);
+}
+
+fn state(view: &View, overview: &Overview, screen: Screen) -> String {
+    let Some(issued) = &view.current else {
+        return screen.warn("none");
+    };
+    match view.state {
+        State::Expired => {
+            let ago = span(between(issued.not_after, overview.now));
+            screen.bad(&format!("expired {ago} ago"))
+        }
+        _ => {
+            let left = span(between(overview.now, issued.not_after));
+            screen.good(&format!("valid, {left} left"))
+        }
+    }
+}
+
+/// What happens next, and when.
+fn next(view: &View, overview: &Overview) -> String {
+    if let Some(parked) = &view.parked {
+        let authority = &parked.request.authority;
+        return format!("the next `renew` goes on with its order at {authority}");
+    }
+    let undelivered = view
+        .deliveries
+        .iter()
+        .any(|it| it.state != DeliveryState::Installed);
+    if view.current.is_some() && undelivered {
+        return "due now: delivery".to_owned();
+    }
+    if view.due.at <= overview.now {
+        return match view.due.reason {
+            Reason::Retry => "due now: another try".to_owned(),
+            _ => format!("due now: {}", reason(&view.due)),
+        };
+    }
+    format!("{} {}", reason(&view.due), ahead(overview.now, view.due.at))
+}
+
+fn trouble(view: &View, overview: &Overview) -> Option<String> {
+    let failing = view.failure.as_ref()?;
+    let again = again(overview.now, failing.retry_at);
+    Some(failure(&failing.failure, &again))
+}
+
+fn delivery(delivered: &Delivered) -> String {
+    let state = match delivered.state {
+        DeliveryState::Wanted => "not there yet",
+        DeliveryState::Installed => "installed",
+        DeliveryState::Failing => "failing",
+    };
+    let place = place(&delivered.target);
+    match delivered.since {
+        Some(since) => format!("{place}: {state} since {}", instant(since)),
+        None => format!("{place}: {state}"),
+    }
+}
+
+fn leftovers(left: &[Left], screen: Screen) {
+    if left.is_empty() {
+        return;
+    }
+    out("");
+    out(screen.warn("TXT records of ours that should be gone:"));
+    for record in left {
+        let Left {
+            name, value, zone, ..
+        } = record;
+        out(format!(
+            "  {name}. TXT \"{}\" in the zone {zone}",
+            clean(value)
+        ));
+        let host = match record.provider.as_str() {
+            BUILT_IN => "the built-in nameserver".to_owned(),
+            provider => format!("provider {provider}"),
+        };
+        let why = match (record.is_configured, &record.failure) {
+            (false, _) => {
+                format!(
+                    "{host} is not in the configuration any more: delete it there by hand, or configure it again"
+                )
+            }
+            (true, Some(failure)) => {
+                format!(
+                    "{host} did not remove it: {}; tried again by the next `renew`",
+                    clean(failure)
+                )
+            }
+            (true, None) => format!("the next `renew` removes it at {host}"),
+        };
+        out(format!("    {}", screen.wrap(&why, 4, 4)));
+    }
+}

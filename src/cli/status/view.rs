@@ -1,0 +1,290 @@
+//! What there is to say, from the configuration and the store.
+
+use jiff::Timestamp;
+
+use crate::config::{self, Config};
+use crate::daemon::specification;
+use crate::engine::attempt::Attempt;
+use crate::engine::certificate::{Certificate, Issued};
+use crate::engine::delivery::{Delivery, State as DeliveryState};
+use crate::engine::ledger::Entry;
+use crate::engine::names::CertificateName;
+use crate::engine::reaction::{Failure, Whose};
+use crate::engine::renewal::{Due, Reason};
+use crate::ledger;
+use crate::run::{BUILT_IN, records};
+use crate::store::{Session, StoreError};
+
+/// Everything at one instant.
+pub(super) struct Overview {
+    pub(super) now: Timestamp,
+    /// Those of the configuration, in the order of their names.
+    pub(super) certificates: Vec<View>,
+    /// TXT values of ours that are still at a DNS host although nobody wants them.
+    pub(super) left: Vec<Left>,
+}
+
+/// One certificate.
+pub(super) struct View {
+    pub(super) name: CertificateName,
+    /// As configured.
+    pub(super) names: Vec<String>,
+    pub(super) state: State,
+    pub(super) activity: Activity,
+    pub(super) current: Option<Issued>,
+    /// When the next attempt is due, and why.
+    pub(super) due: Due,
+    /// The order that was begun and not ended.
+    pub(super) parked: Option<Attempt>,
+    pub(super) failure: Option<Failing>,
+    pub(super) deliveries: Vec<Delivered>,
+}
+
+/// What is issued.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    None,
+    Valid,
+    Expired,
+}
+
+/// What is going on. Nobody else works while the store is open here, so that nothing is being issued.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Activity {
+    /// Nothing to do until the renewal.
+    Idle,
+    /// Something is due, or is tried again.
+    Waiting,
+    /// It is issued and not everywhere yet.
+    Delivering,
+    /// A person must act first.
+    Blocked,
+}
+
+/// What went wrong last.
+pub(super) struct Failing {
+    pub(super) failure: Failure,
+    pub(super) retry_at: Option<Timestamp>,
+    pub(super) count: u32,
+}
+
+/// One delivery.
+pub(super) struct Delivered {
+    pub(super) target: String,
+    pub(super) state: DeliveryState,
+    pub(super) generation: Option<u64>,
+    pub(super) since: Option<Timestamp>,
+    pub(super) failure: Option<(Failure, Option<Timestamp>)>,
+}
+
+/// A TXT value that should be gone.
+pub(super) struct Left {
+    /// As configured, or as it was.
+    pub(super) provider: String,
+    /// Whether that is in the configuration.
+    pub(super) is_configured: bool,
+    pub(super) zone: String,
+    pub(super) name: String,
+    pub(super) value: String,
+    pub(super) failure: Option<String>,
+}
+
+impl State {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Valid => "valid",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl Activity {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Waiting => "waiting",
+            Self::Delivering => "delivering",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
+impl Overview {
+    /// Everything; with nothing but the configuration where there is no store yet.
+    pub(super) async fn gather(
+        config: &Config,
+        session: Option<&Session>,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let mut certificates = Vec::new();
+        for (name, wanted) in &config.certificates {
+            certificates.push(view(name, wanted, session, now).await?);
+        }
+        let left = match session {
+            Some(session) => left(config, session).await?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            now,
+            certificates,
+            left,
+        })
+    }
+
+    /// Whether anything needs to be looked at.
+    pub(super) fn is_failing(&self) -> bool {
+        let is_bad = |view: &View| view.failure.is_some() || view.state == State::Expired;
+        self.certificates.iter().any(is_bad)
+            || self
+                .left
+                .iter()
+                .any(|left| !left.is_configured || left.failure.is_some())
+    }
+}
+
+async fn view(
+    name: &CertificateName,
+    wanted: &config::Certificate,
+    session: Option<&Session>,
+    now: Timestamp,
+) -> Result<View, StoreError> {
+    let (mut certificate, mut parked) = (Certificate::new(name.clone()), None);
+    if let Some(session) = session {
+        if let Some(saved) = session.load(records::certificate(name)).await? {
+            certificate = saved.value;
+        }
+        let saved = session.load::<Attempt>(records::attempt(name)).await?;
+        parked = saved.map(|saved| saved.value);
+    }
+    let mut deliveries = Vec::new();
+    for to in &wanted.deliver {
+        deliveries.push(delivery(name, &to.target, session, certificate.current.as_ref()).await?);
+    }
+    let state = match &certificate.current {
+        None => State::None,
+        Some(issued) if issued.not_after <= now => State::Expired,
+        Some(_) => State::Valid,
+    };
+    let due = certificate.due(&specification(wanted));
+    let failure = failing(&certificate, &deliveries);
+    let undelivered = state != State::None
+        && deliveries
+            .iter()
+            .any(|delivery| delivery.state != DeliveryState::Installed);
+    let activity = match &failure {
+        Some(failing) if failing.failure.whose == Whose::You => Activity::Blocked,
+        _ if undelivered => Activity::Delivering,
+        None if due.at > now && parked.is_none() => Activity::Idle,
+        _ => Activity::Waiting,
+    };
+    Ok(View {
+        name: name.clone(),
+        names: wanted.names.iter().map(ToString::to_string).collect(),
+        state,
+        activity,
+        current: certificate.current,
+        due,
+        parked,
+        failure,
+        deliveries,
+    })
+}
+
+/// The certificate's own trouble first: without a certificate there is nothing to deliver.
+fn failing(certificate: &Certificate, deliveries: &[Delivered]) -> Option<Failing> {
+    if let Some(trouble) = &certificate.trouble {
+        return Some(Failing {
+            failure: trouble.failure.clone(),
+            retry_at: Some(trouble.retry_at),
+            count: trouble.count,
+        });
+    }
+    let (failure, retry_at) = deliveries.iter().find_map(|it| it.failure.clone())?;
+    Some(Failing {
+        failure,
+        retry_at,
+        count: 1,
+    })
+}
+
+async fn delivery(
+    name: &CertificateName,
+    target: &str,
+    session: Option<&Session>,
+    current: Option<&Issued>,
+) -> Result<Delivered, StoreError> {
+    let saved = match session {
+        Some(session) => {
+            let key = records::delivery(name, target);
+            session.load::<Delivery>(key).await?
+        }
+        None => None,
+    };
+    let newest = current.map(|issued| issued.generation);
+    let known = saved.filter(|saved| saved.value.wanted() == newest);
+    Ok(match known {
+        Some(saved) => Delivered {
+            target: target.to_owned(),
+            state: saved.value.state(),
+            generation: saved.value.wanted(),
+            since: saved.value.since(),
+            failure: saved
+                .value
+                .failure()
+                .map(|(failure, again)| (failure.clone(), again)),
+        },
+        // What is issued was not taken there yet.
+        None => Delivered {
+            target: target.to_owned(),
+            state: DeliveryState::Wanted,
+            generation: newest,
+            since: None,
+            failure: None,
+        },
+    })
+}
+
+/// Values that nobody wants any more, and those whose host is not configured any more.
+async fn left(config: &Config, session: &Session) -> Result<Vec<Left>, StoreError> {
+    let attempts = session.load_all::<Attempt>(records::ATTEMPTS).await?;
+    let alive: Vec<String> = attempts
+        .iter()
+        .map(|attempt| attempt.value.request.owner_prefix())
+        .collect();
+    let is_held = |entry: &Entry| {
+        let mut owners = entry.owners();
+        owners.any(|owner| alive.iter().any(|prefix| owner.starts_with(prefix)))
+    };
+    let is_configured = |provider: &str| match provider {
+        BUILT_IN => config.nameserver.is_some(),
+        other => config.providers.keys().any(|known| known.as_str() == other),
+    };
+    // Of one that is removed and owned by nobody, only a late write is awaited.
+    let is_there = |entry: &Entry| entry.is_withdrawing() || entry.owners().next().is_some();
+    let entries = session.load_all::<Entry>(ledger::PREFIX).await?;
+    let entries = entries.into_iter().map(|saved| saved.value);
+    let left = entries.filter_map(|entry| {
+        let is_configured = is_configured(&entry.record.provider);
+        let is_left = !is_configured || (is_there(&entry) && !is_held(&entry));
+        is_left.then(|| Left {
+            provider: entry.record.provider.clone(),
+            is_configured,
+            zone: entry.record.zone.name.to_string(),
+            name: entry.record.name.to_string(),
+            value: entry.record.value.clone(),
+            failure: entry.failure.as_ref().map(|it| it.sentence.clone()),
+        })
+    });
+    Ok(left.collect())
+}
+
+/// In words, for people.
+pub(super) fn reason(due: &Due) -> &'static str {
+    match due.reason {
+        Reason::Missing => "not issued yet",
+        Reason::Changed => "its names or key changed",
+        Reason::Renewal => "renewal",
+        Reason::Retry => "next try",
+    }
+}

@@ -1,0 +1,548 @@
+//! The command line as people and programs meet it: what is printed, with which exit code. The authority runs in this
+//! process, the nameserver is the built-in one.
+//!
+//! What a command prints is compared with files in `tests/cli/`, what it complains about with `tests/errors/cli-*.txt`;
+//! times, numbers of processes and the like are made equal first.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use countersign::config::Config;
+use countersign_testca::{Authority, Settings};
+use serde_json::Value;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::support::command::{Countersign, Finished, Running};
+use crate::support::dns;
+use crate::support::ports::{self, Port};
+use crate::support::process::guarded;
+
+/// Set in the environment, it makes the tests write what they would compare.
+const UPDATE: &str = "UPDATE";
+/// One certificate, delivered beside the configuration.
+const ONE: &str =
+    "  web: {names: [web.test, \"*.web.test\"], deliver: [{files: {directory: out}}]}\n";
+
+#[test]
+fn the_demo_ends_after_the_first_certificate() {
+    let place = tempfile::tempdir().unwrap();
+    let kept = place.path().join("kept");
+    let program = Countersign::new("");
+    let demo = program.run(&["demo", "--once", "--directory", &kept.to_string_lossy()]);
+    let demo = demo.expect_code(0);
+    for told in [
+        "→ authority    an order for both names, please        new-order 201",
+        "→ nameserver   are the values there? 2 values         TXT",
+        "authority → ns sees the value for itself              TXT",
+        "puts the files in their place",
+    ] {
+        assert!(demo.stdout.contains(told), "{told}\n{}", demo.stdout);
+    }
+    assert_eq!(demo.stderr, "");
+    let names = names_in(&kept.join("certificates/fullchain.pem"));
+    assert_eq!(names, ["*.demo.test", "demo.test"]);
+    for file in ["cert.pem", "chain.pem", "privkey.pem", "bundle.pem"] {
+        assert!(kept.join("certificates").join(file).exists(), "{file}");
+    }
+    let config = kept.join("countersign.yaml");
+    let status = guarded(Path::new(env!("CARGO_BIN_EXE_countersign")))
+        .args(["--config", &config.to_string_lossy(), "status", "--json"])
+        .output()
+        .unwrap();
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["certificates"][0]["state"], "valid");
+    assert_eq!(
+        status["records"],
+        Value::Array(vec![]),
+        "nothing of ours is left"
+    );
+}
+
+#[test]
+fn the_demo_leaves_nothing_behind_by_itself() {
+    let program = Countersign::new("");
+    let temporary = program.path("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let program = program.env("TMPDIR", &temporary.to_string_lossy());
+    let demo = program.run(&["demo", "--once"]).expect_code(0);
+    assert!(
+        demo.stdout.contains("The files are removed now"),
+        "{}",
+        demo.stdout
+    );
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
+}
+
+#[test]
+fn the_demo_takes_no_directory_that_is_in_use() {
+    let program = Countersign::new("");
+    let here = program.directory().to_string_lossy().into_owned();
+    let demo = program
+        .run(&["demo", "--once", "--directory", &here])
+        .expect_code(2);
+    complaint("demo-directory", &demo, program.directory());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_is_told_in_plain_lines() {
+    let lab = Lab::start(ONE).await;
+    let before = lab.program.run(&["status"]).expect_code(0);
+    said("status-before", &before.stdout, lab.program.directory());
+    assert!(
+        !lab.program.path("state").exists(),
+        "looking makes no store"
+    );
+
+    let renew = lab.program.run(&["renew"]).expect_code(0);
+    assert_eq!(renew.stderr, "");
+    for line in [
+        "web: adding the TXT records",
+        "web: waiting for every nameserver",
+        "web: sending the CSR",
+        "web: delivered to DIR/out",
+        "web: done in TIME",
+        "1 issued, in TIME",
+    ] {
+        let told = same(&renew.stdout, lab.program.directory());
+        assert!(told.lines().any(|it| it == line), "{line}\n{told}");
+    }
+    assert_eq!(
+        names_in(&lab.program.path("out/fullchain.pem")),
+        ["*.web.test", "web.test"]
+    );
+
+    let again = lab.program.run(&["renew"]).expect_code(0);
+    said("renew-nothing-due", &again.stdout, lab.program.directory());
+    let forced = lab.program.run(&["renew", "--force", "web"]).expect_code(0);
+    assert!(
+        forced.stdout.contains("web: delivered to"),
+        "{}",
+        forced.stdout
+    );
+    let after = lab.program.run(&["status", "--exit-code"]).expect_code(0);
+    said("status-after", &after.stdout, lab.program.directory());
+    let details = lab.program.run(&["status", "web"]).expect_code(0);
+    said("status-details", &details.stdout, lab.program.directory());
+    let check = lab.program.run(&["check"]).expect_code(0);
+    said("check", &check.stdout, lab.program.directory());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_has_every_step_in_groups() {
+    let one = "  web: {names: [web.test], deliver: [{files: {directory: out}}]}\n";
+    let lab = Lab::start(one).await;
+    let before = lab.program.run(&["history", "web"]).expect_code(0);
+    assert_eq!(before.stdout, "web: nothing was done yet\n");
+    lab.program.run(&["renew"]).expect_code(0);
+    lab.program.run(&["renew", "--force"]).expect_code(0);
+    let history = lab.program.run(&["history", "web"]).expect_code(0).stdout;
+    let history = same(&history, lab.program.directory());
+    let groups: Vec<Vec<&str>> = history.split("\n\n").map(sorted).collect();
+    assert_eq!(groups.len(), 2, "{history}");
+    // The delivery and the removal of the record go side by side.
+    let told: Vec<String> = groups.iter().map(|group| group.join("\n")).collect();
+    golden(
+        &root().join("tests/cli/history.txt"),
+        &format!("{}\n", told.join("\n\n")),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_for_programs_keeps_its_schema() {
+    let both = format!("{ONE}  bad: {{names: [bad.example]}}\n");
+    let lab = Lab::start(&both).await;
+    lab.program.run(&["renew"]).expect_code(1);
+    let status = lab.program.run(&["status", "--json"]).expect_code(0);
+    let status: Value = serde_json::from_str(&status.stdout).unwrap();
+    assert_eq!(keys(&status), ["certificates", "now", "records", "schema"]);
+    assert_eq!(status["schema"], 1);
+    is_time(&status["now"]);
+    let certificates = status["certificates"].as_array().unwrap();
+    assert_eq!(certificates.len(), 2);
+    for certificate in certificates {
+        assert_eq!(
+            keys(certificate),
+            [
+                "activity",
+                "authority",
+                "deliveries",
+                "failure",
+                "name",
+                "names",
+                "not_after",
+                "not_before",
+                "renew_at",
+                "serial",
+                "sha256",
+                "state"
+            ]
+        );
+    }
+    let (bad, web) = (&certificates[0], &certificates[1]);
+    assert_eq!(web["name"], "web");
+    assert_eq!(web["names"], serde_json::json!(["web.test", "*.web.test"]));
+    assert_eq!(web["state"], "valid");
+    assert_eq!(web["activity"], "idle");
+    assert_eq!(web["authority"], "lab");
+    assert_eq!(web["sha256"].as_str().unwrap().len(), 64);
+    assert!(!web["serial"].as_str().unwrap().is_empty());
+    for field in ["not_before", "not_after", "renew_at"] {
+        is_time(&web[field]);
+    }
+    assert_eq!(web["failure"], Value::Null);
+    let delivery = &web["deliveries"][0];
+    assert_eq!(keys(delivery), ["generation", "since", "state", "target"]);
+    assert_eq!(delivery["state"], "installed");
+    assert!(delivery["generation"].as_u64().unwrap() > 1_600_000_000_000);
+    is_time(&delivery["since"]);
+    assert!(delivery["target"].as_str().unwrap().ends_with("/out"));
+
+    assert_eq!(bad["state"], "none");
+    assert_eq!(bad["authority"], Value::Null);
+    assert_eq!(bad["deliveries"], Value::Array(vec![]));
+    let failure = &bad["failure"];
+    assert_eq!(keys(failure), ["count", "retry_at", "sentence", "whose"]);
+    assert_eq!(failure["count"], 1);
+    is_time(&failure["retry_at"]);
+    let whose = failure["whose"].as_str().unwrap();
+    assert!(["you", "dns-host", "authority", "target", "countersign"].contains(&whose));
+
+    lab.program.run(&["status", "--exit-code"]).expect_code(1);
+    lab.program
+        .run(&["status", "web", "--exit-code"])
+        .expect_code(0);
+    let table = lab.program.run(&["status"]).expect_code(0);
+    said("status-failing", &table.stdout, lab.program.directory());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_one_sentence_with_whose_move_it_is() {
+    let lab = Lab::start("  bad: {names: [bad.example]}\n").await;
+    let renew = lab.program.run(&["renew"]).expect_code(1);
+    complaint("failed", &renew, lab.program.directory());
+    assert!(same(&renew.stdout, Path::new("-")).ends_with("1 failed, in TIME\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_certificate_is_named_with_the_nearest() {
+    let lab = Lab::start(ONE).await;
+    for (case, arguments) in [
+        ("unknown-near", ["renew", "wbe"]),
+        ("unknown-far", ["history", "database"]),
+        ("unknown-dns-name", ["status", "web.test"]),
+    ] {
+        let finished = lab.program.run(&arguments).expect_code(2);
+        complaint(case, &finished, lab.program.directory());
+        assert_eq!(finished.stdout, "");
+    }
+}
+
+#[test]
+fn the_configurations_of_the_readme_are_accepted() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let blocks = readme.split("```yaml\n").skip(1);
+    let blocks: Vec<&str> = blocks.map(|it| it.split("```").next().unwrap()).collect();
+    let [bind, private] = blocks[..] else {
+        panic!("{blocks:?}")
+    };
+    // The second shows only what differs.
+    let rest = &bind[bind.find("providers:").unwrap()..];
+    for text in [bind.to_owned(), format!("{private}{rest}")] {
+        let parsed = Config::parse(Path::new("README.md"), &text);
+        assert!(parsed.is_ok(), "{}", parsed.unwrap_err());
+    }
+}
+
+#[test]
+fn what_is_not_in_this_version_is_unknown() {
+    let program = Countersign::new("");
+    for arguments in [
+        &["run"][..],
+        &["plan"],
+        &["doctor"],
+        &["revoke", "web"],
+        &["renew", "--rehearse"],
+    ] {
+        let finished = program.run(arguments).expect_code(2);
+        assert!(finished.stderr.contains("Usage:"), "{}", finished.stderr);
+    }
+}
+
+#[test]
+fn check_names_what_cannot_be_read() {
+    let program = Countersign::new(
+        "authorities: {letsencrypt: {agree-to-terms: true}}\n\
+         providers: {office: {rfc2136: {server: 192.0.2.53, tsig: {keyfile: missing.key}}}}\n\
+         certificates: {web: {names: [example.com]}}\n",
+    );
+    let check = program.run(&["check"]).expect_code(2);
+    complaint("check", &check, program.directory());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_pass_withdraws_its_records_and_a_store_has_one_user() {
+    let lab = Lab::with_a_slow_authority(ONE).await;
+    let renew = lab.program.start(&["renew"]);
+    wait_for(&renew, "web: waiting for validation");
+    let nameserver = lab.nameserver();
+    assert_eq!(dns::txt(nameserver, "_acme-challenge.web.test").len(), 2);
+
+    let status = lab.program.run(&["status"]).expect_code(1);
+    let told = status.stderr.replace(&renew.pid().to_string(), "PID");
+    assert!(told != status.stderr, "names the process: {told}");
+    let status = Finished {
+        stderr: told,
+        ..status
+    };
+    complaint("in-use", &status, lab.program.directory());
+
+    signal(&renew, rustix::process::Signal::INT);
+    let renew = renew.finish().expect_code(1);
+    complaint("interrupted", &renew, lab.program.directory());
+    assert!(
+        renew.stdout.contains("1 interrupted, in "),
+        "{}",
+        renew.stdout
+    );
+    let status = lab.program.run(&["status", "--json"]).expect_code(0);
+    let status: Value = serde_json::from_str(&status.stdout).unwrap();
+    assert_eq!(status["records"], Value::Array(vec![]));
+    let history = lab.program.run(&["history", "web"]).expect_code(0).stdout;
+    assert!(
+        history.contains("left for another time: interrupted"),
+        "{history}"
+    );
+    assert_eq!(history.matches("is wanted no more").count(), 2, "{history}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn colours_are_for_terminals_that_want_them() {
+    let lab = Lab::start(ONE).await;
+    let coloured = on_a_terminal(&lab, "status", &[]);
+    assert!(coloured.contains("\u{1b}[33m"), "{coloured:?}");
+    let plain = on_a_terminal(&lab, "status", &[("NO_COLOR", "1")]);
+    assert!(!plain.contains('\u{1b}'), "{plain:?}");
+    let live = on_a_terminal(&lab, "renew", &[("NO_COLOR", "1")]);
+    assert!(live.contains("✓ web  valid until "), "{live:?}");
+    assert!(!live.contains("\u{1b}[3"), "{live:?}");
+    let live = on_a_terminal(&lab, "renew --force", &[]);
+    assert!(live.contains("\u{1b}[32m✓\u{1b}[0m web"), "{live:?}");
+}
+
+/// An authority in this process, and a configuration that uses it and the built-in nameserver.
+struct Lab {
+    program: Countersign,
+    port: Port,
+    _authority: Authority,
+    /// Bound and never read: whoever asks there waits.
+    _silent: Option<UdpSocket>,
+}
+
+impl Lab {
+    async fn start(certificates: &str) -> Self {
+        let port = ports::free();
+        let nameserver = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
+        Self::asking(nameserver, port, certificates, None).await
+    }
+
+    /// Its look-ups get no answer for seconds.
+    async fn with_a_slow_authority(certificates: &str) -> Self {
+        let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let nameserver = silent.local_addr().unwrap();
+        Self::asking(nameserver, ports::free(), certificates, Some(silent)).await
+    }
+
+    async fn asking(
+        nameserver: SocketAddr,
+        port: Port,
+        certificates: &str,
+        silent: Option<UdpSocket>,
+    ) -> Self {
+        let authority = Authority::start(Settings::asking(nameserver))
+            .await
+            .unwrap();
+        let program = Countersign::new(&format!(
+            "state: state
+authorities: {{lab: {{directory: '{directory}', trust: root.pem, agree-to-terms: true}}}}
+nameserver: {{zone: test, listen: ['127.0.0.1:{port}'], hosts: {{ns1.test: [127.0.0.1]}}}}
+dns: {{look: roots, roots: [127.0.0.1], port: {port}}}
+certificates:
+{certificates}",
+            directory = authority.directory_url(),
+            port = port.number(),
+        ));
+        std::fs::write(program.path("root.pem"), authority.https_root_pem()).unwrap();
+        Self {
+            program,
+            port,
+            _authority: authority,
+            _silent: silent,
+        }
+    }
+
+    fn nameserver(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.number()))
+    }
+}
+
+/// What a command prints to a terminal, by way of `script` (Debian: bsdutils, essential).
+fn on_a_terminal(lab: &Lab, command: &str, environment: &[(&str, &str)]) -> String {
+    let line = format!(
+        "stty cols 100 rows 30; {} --config {} {command}",
+        env!("CARGO_BIN_EXE_countersign"),
+        lab.program.config().display()
+    );
+    let mut script = guarded(Path::new("/usr/bin/script"));
+    script
+        .args(["-qec", &line, "/dev/null"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("TERM", "xterm-256color")
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null());
+    let output = script.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn wait_for(running: &Running, wanted: &str) {
+    while let Some(line) = running.next_output_line() {
+        if line == wanted {
+            return;
+        }
+    }
+    panic!("it ended before it said {wanted:?}");
+}
+
+fn signal(running: &Running, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(running.pid().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+fn names_in(file: &Path) -> Vec<String> {
+    let text = std::fs::read(file).unwrap();
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&text).unwrap();
+    let (_, leaf) = X509Certificate::from_der(&pem.contents).unwrap();
+    let names = leaf.subject_alternative_name().unwrap().unwrap();
+    let mut names: Vec<String> = names
+        .value
+        .general_names
+        .iter()
+        .map(|name| match name {
+            GeneralName::DNSName(name) => (*name).to_owned(),
+            other => panic!("{other}"),
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// RFC 3339 in UTC, to the second.
+fn is_time(value: &Value) {
+    let text = value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is no time"));
+    assert!(text.parse::<jiff::Timestamp>().is_ok(), "{text}");
+    assert!(text.len() == 20 && text.ends_with('Z'), "{text}");
+}
+
+/// The head of a group, then its lines sorted.
+fn sorted(group: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = group.lines().collect();
+    lines[1..].sort_unstable();
+    lines
+}
+
+/// What was printed must be what is in `tests/cli/NAME.txt`.
+fn said(name: &str, text: &str, directory: &Path) {
+    for line in text.lines() {
+        // Sentences are broken by the terminal, which is not there.
+        let is_table = !line.contains('✗') && !line.contains("://");
+        let short = line.replace(&directory.to_string_lossy().into_owned(), "");
+        assert!(!is_table || short.chars().count() <= 80, "{line}");
+    }
+    golden(
+        &root().join(format!("tests/cli/{name}.txt")),
+        &same(text, directory),
+    );
+}
+
+/// What was complained about must be what is in `tests/errors/cli-NAME.txt`.
+fn complaint(name: &str, finished: &Finished, directory: &Path) {
+    let file = root().join(format!("tests/errors/cli-{name}.txt"));
+    golden(&file, &same(&finished.stderr, directory));
+}
+
+/// The text with everything that differs between runs made equal.
+fn same(text: &str, directory: &Path) -> String {
+    let directory = directory.to_string_lossy();
+    let text = text.replace(&*directory, "DIR");
+    let lines = text.split('\n').map(|line| {
+        let words: Vec<String> = line.split(' ').map(same_word).collect();
+        let line = words.join(" ").replace("DAY CLOCK UTC", "INSTANT");
+        let took = ["in NUMBER s", "NUMBER ms"];
+        let line = took
+            .iter()
+            .fold(line, |line, it| line.replace(it, "in TIME"));
+        line.replace("(in 59 s)", "(in 1 min)")
+            .replace("(in 60 s)", "(in 1 min)")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn same_word(word: &str) -> String {
+    let digits = |c: char| if c.is_ascii_digit() { '0' } else { c };
+    let shape: String = word.chars().map(digits).collect();
+    let bare = shape.trim_matches(['(', ')', ',', ';', '.']);
+    let shown = match bare {
+        "0000-00-00" => "DAY",
+        "00:00:00" => "CLOCK",
+        "0000-00-00T00:00:00.000Z" | "0000-00-00T00:00:00Z" => "INSTANT",
+        "0.0" | "00.0" => "NUMBER",
+        "0000000000000" => "GENERATION",
+        _ if bare.len() >= 15 && word.chars().all(|c| c.is_ascii_hexdigit() || c == ',') => "HEX",
+        _ => return same_ports(word),
+    };
+    let start = shape.find(bare).unwrap_or(0);
+    format!("{}{shown}{}", &word[..start], &word[start + bare.len()..])
+}
+
+/// `127.0.0.1:15001` → `127.0.0.1:PORT`.
+fn same_ports(word: &str) -> String {
+    match word.split_once("127.0.0.1:") {
+        Some((before, after)) => {
+            let rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+            format!("{before}127.0.0.1:PORT{rest}")
+        }
+        None => word.to_owned(),
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn golden(file: &Path, text: &str) {
+    if std::env::var_os(UPDATE).is_some() {
+        std::fs::write(file, text).unwrap();
+        return;
+    }
+    let wanted = std::fs::read_to_string(file).unwrap_or_default();
+    let name = file.strip_prefix(root()).unwrap_or(file).display();
+    assert_eq!(
+        text, wanted,
+        "{name} is stale; write it anew with `{UPDATE}=1 cargo test --test all cli` and look at the difference"
+    );
+}
