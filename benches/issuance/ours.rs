@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use countersign::acme::RequestKind;
 use countersign::config::Config;
 use countersign::daemon::Daemon;
 use countersign::engine::attempt::Step;
@@ -46,10 +47,15 @@ async fn count(stand: &Stand, certificate: &str) -> (usize, usize) {
     let mut program = Program::start(stand, &door).await;
     let mut counted = [0; 2];
     for count in &mut counted {
-        let before = proxy.seen().len();
-        let order = program.order(certificate).await;
-        *count = proxy.seen().len() - before;
-        assert_eq!(*count, order.requests, "our own count is another");
+        loop {
+            let before = proxy.seen().len();
+            let order = program.order(certificate).await;
+            *count = proxy.seen().len() - before;
+            assert_eq!(*count, order.requests, "our own count is another");
+            if !order.is_short {
+                break;
+            }
+        }
     }
     stand.expect_clean();
     (counted[0], counted[1])
@@ -75,8 +81,11 @@ async fn time(
     };
     let mut withdrawn = Vec::new();
     let mut steps: BTreeMap<Step, Duration> = BTreeMap::new();
-    for _ in 0..orders {
+    while row.times.len() < orders {
         let order = program.order(certificate).await;
+        if order.is_short {
+            continue;
+        }
         row.times.push(order.delivered);
         row.warm.0 = row.warm.0.min(order.requests);
         row.warm.1 = row.warm.1.max(order.requests);
@@ -113,6 +122,8 @@ struct Order {
     /// When each step began.
     steps: Vec<(Step, Duration)>,
     requests: usize,
+    /// Pebble reuses about one authorization in a hundred also when told to reuse none: such an order is no whole one.
+    is_short: bool,
     cpu: Duration,
 }
 
@@ -155,12 +166,15 @@ impl Program {
             force: true,
             ignore_back_off: true,
         };
-        let requests = || {
+        let sent = |wanted: &dyn Fn(RequestKind) -> bool| {
             let all = shared.authorities.values();
-            let sent = all.flat_map(|authority| authority.client.counts().into_values());
+            let sent = all.flat_map(|authority| authority.client.counts());
+            let sent = sent.filter(|(kind, _)| wanted(*kind)).map(|(_, sent)| sent);
             usize::try_from(sent.sum::<u64>()).unwrap()
         };
-        let before = requests();
+        let requests = || sent(&|_| true);
+        let responses = || sent(&|kind| kind == RequestKind::Challenge);
+        let before = (requests(), responses());
         let (meter, begun) = (Meter::start(), Instant::now());
         let report = scheduler::pass(shared, &selection, &CancellationToken::new()).await;
         let left = shared.ledger.quiet(Duration::from_secs(10)).await;
@@ -173,7 +187,8 @@ impl Program {
             delivered: Duration::ZERO,
             withdrawn,
             steps: Vec::new(),
-            requests: requests() - before,
+            requests: requests() - before.0,
+            is_short: responses() - before.1 < names(certificate),
             cpu,
         };
         loop {
@@ -188,6 +203,11 @@ impl Program {
         assert!(!order.delivered.is_zero(), "nothing was delivered");
         order
     }
+}
+
+/// How many names there are to prove.
+fn names(certificate: &str) -> usize {
+    if certificate == BOTH { 2 } else { 1 }
 }
 
 fn configuration(stand: &Stand, door: &Door) -> String {
