@@ -249,9 +249,12 @@ impl<'a> Place<'a> {
         let inside = openat(&self.directory, &new, DIRECTORY, Mode::empty())
             .map_err(|error| self.failed(&new, "opening the directory", error))?;
         self.refuse_other_owner(&new, &inside)?;
+        let mut files = Vec::new();
         for kind in FileKind::ALL {
-            self.write(&inside, kind, contents.file(kind))?;
+            files.push((kind, self.write(&inside, kind, contents.file(kind))?));
         }
+        self.step()?;
+        self.sync_all(&files)?;
         self.step()?;
         fchmod(&inside, Mode::from_raw_mode(DIRECTORY_MODE))
             .map_err(|error| self.failed(&new, "setting its mode", error))?;
@@ -274,8 +277,8 @@ impl<'a> Place<'a> {
         })
     }
 
-    /// A file is for us alone until it is whole.
-    fn write(&self, inside: &OwnedFd, kind: FileKind, bytes: &[u8]) -> Result<(), DeliverError> {
+    /// A file is for us alone until it is whole. It is not on the disk yet.
+    fn write(&self, inside: &OwnedFd, kind: FileKind, bytes: &[u8]) -> Result<File, DeliverError> {
         let name = kind.default_name();
         let failed = |what, error: io::Error| failed(&self.path(name), what, error);
         self.step()?;
@@ -309,8 +312,27 @@ impl<'a> Place<'a> {
         if self.access.owner.is_some() {
             give(self.access.owner, None)?;
         }
-        self.step()?;
-        file.sync_all().map_err(|error| failed("syncing it", error))
+        Ok(file)
+    }
+
+    /// All at once: a file system makes those durable together that wait together.
+    fn sync_all(&self, files: &[(FileKind, File)]) -> Result<(), DeliverError> {
+        let outcomes = std::thread::scope(|threads| {
+            let syncs = files
+                .iter()
+                .map(|(_, file)| threads.spawn(|| file.sync_all()));
+            let syncs: Vec<_> = syncs.collect();
+            syncs
+                .into_iter()
+                .map(|sync| sync.join())
+                .collect::<Vec<_>>()
+        });
+        for ((kind, _), outcome) in files.iter().zip(outcomes) {
+            let synced = outcome.unwrap_or_else(|_| Err(io::Error::other("the thread ended")));
+            let path = self.path(kind.default_name());
+            synced.map_err(|error| failed(&path, "syncing it", error))?;
+        }
+        Ok(())
     }
 
     /// Gives the finished directory `new` its `name`; one that has the name already, and is damaged, gives way at the
