@@ -254,11 +254,10 @@ impl<'a> Place<'a> {
             files.push((kind, self.write(&inside, kind, contents.file(kind))?));
         }
         self.step()?;
-        self.sync_all(&files)?;
-        self.step()?;
         fchmod(&inside, Mode::from_raw_mode(DIRECTORY_MODE))
             .map_err(|error| self.failed(&new, "setting its mode", error))?;
-        self.sync(&new, &inside)?;
+        self.step()?;
+        self.sync_all(&new, &inside, &files)?;
         self.step()?;
         self.publish(&new, &name)?;
         self.sync(".", &self.directory)
@@ -315,24 +314,30 @@ impl<'a> Place<'a> {
         Ok(file)
     }
 
-    /// All at once: a file system makes those durable together that wait together.
-    fn sync_all(&self, files: &[(FileKind, File)]) -> Result<(), DeliverError> {
+    /// The files and their directory, all at once: a file system makes those durable together that wait together.
+    fn sync_all(
+        &self,
+        new: &str,
+        inside: &OwnedFd,
+        files: &[(FileKind, File)],
+    ) -> Result<(), DeliverError> {
         let outcomes = std::thread::scope(|threads| {
-            let syncs = files
-                .iter()
-                .map(|(_, file)| threads.spawn(|| file.sync_all()));
+            let syncs = files.iter().map(|(kind, file)| {
+                let sync = threads.spawn(|| file.sync_all());
+                (self.path(kind.default_name()), sync)
+            });
             let syncs: Vec<_> = syncs.collect();
-            syncs
+            let of_directory = fsync(inside);
+            let mut outcomes: Vec<_> = syncs
                 .into_iter()
-                .map(|sync| sync.join())
-                .collect::<Vec<_>>()
+                .map(|(path, sync)| (path, sync.join().unwrap_or_else(|_| Err(thread_ended()))))
+                .collect();
+            outcomes.push((self.path(new), of_directory.map_err(io::Error::from)));
+            outcomes
         });
-        for ((kind, _), outcome) in files.iter().zip(outcomes) {
-            let synced = outcome.unwrap_or_else(|_| Err(io::Error::other("the thread ended")));
-            let path = self.path(kind.default_name());
-            synced.map_err(|error| failed(&path, "syncing it", error))?;
-        }
-        Ok(())
+        outcomes.into_iter().try_for_each(|(path, outcome)| {
+            outcome.map_err(|error| failed(&path, "syncing it", error))
+        })
     }
 
     /// Gives the finished directory `new` its `name`; one that has the name already, and is damaged, gives way at the
@@ -579,4 +584,8 @@ fn failed(path: &Path, what: &'static str, error: io::Error) -> DeliverError {
         },
         _ => DeliverError::Io { path, what, error },
     }
+}
+
+fn thread_ended() -> io::Error {
+    io::Error::other("the thread that waited for it ended")
 }
