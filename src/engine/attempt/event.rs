@@ -75,6 +75,25 @@ pub enum Effect {
     Download(String),
 }
 
+impl Effect {
+    /// Whether it only asks, and so changes nothing at the authority, at a DNS host, or in the store.
+    pub fn only_looks(&self) -> bool {
+        match self {
+            Self::FetchOrder(_)
+            | Self::FetchAuthorization { .. }
+            | Self::Locate { .. }
+            | Self::Observe { .. } => true,
+            Self::NewOrder
+            | Self::Present { .. }
+            | Self::Respond { .. }
+            | Self::Release { .. }
+            | Self::MakeKey
+            | Self::Finalize(_)
+            | Self::Download(_) => false,
+        }
+    }
+}
+
 /// What happened to an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
