@@ -45,7 +45,9 @@ pub enum OpenError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A root certificate of the configuration.
-    #[error("{path}: {error}; it is the `trust` of authority {authority}")]
+    #[error(
+        "the `trust` of authority {authority} cannot be read: {path}: {error}; correct the path, or put the authority's root certificate there"
+    )]
     Trust {
         /// The file.
         path: PathBuf,
@@ -188,7 +190,10 @@ fn authority(
     let client =
         acme::Client::new(client, clock.clone()).map_err(|fault| OpenError::Authority {
             authority: name,
-            reason: fault.to_string(),
+            reason: match &settings.trust {
+                Some(path) => format!("{fault} (`trust` is {})", path.display()),
+                None => fault.to_string(),
+            },
         })?;
     let dns = settings.dns.as_ref().unwrap_or(&config.dns);
     Ok(Authority {

@@ -411,7 +411,7 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(root().join(file)).unwrap()
 }
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -420,7 +420,8 @@ fn root() -> PathBuf {
     clippy::disallowed_methods,
     reason = "a test may be told to write what it compares"
 )]
-fn golden(file: &Path, text: &str) {
+/// Compares with a golden file, or writes it.
+pub(crate) fn golden(file: &Path, text: &str) {
     if std::env::var_os(UPDATE).is_some() {
         std::fs::write(file, text).unwrap();
         return;

@@ -9,9 +9,12 @@
 )]
 
 mod architecture;
+mod canary;
 mod cli;
 mod config;
 mod issuance;
+mod kill;
 mod rfc2136;
 mod servers;
 mod support;
+mod wrong_input;

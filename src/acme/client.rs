@@ -275,7 +275,9 @@ impl Client {
         let kind = RequestKind::Directory;
         let url = self.origins.directory(&self.directory_url)?;
         let reply = self.transport.exchange(get(kind, Method::GET, url)).await?;
-        let reply = self.accepted(reply)?;
+        let reply = self
+            .accepted(reply)
+            .map_err(|fault| no_directory(fault, &self.directory_url))?;
         resource::directory(self.json_body(kind, &reply)?, &self.origins)
     }
 
@@ -519,6 +521,16 @@ fn offers(directory: &Directory, profile: &str) -> Result<(), CaFault> {
         ),
         retry_after: None,
     })
+}
+
+/// A refusal that is no problem document says at least where the directory should have been.
+fn no_directory(mut fault: CaFault, url: &str) -> CaFault {
+    if let CaFault::Refused { problem, .. } = &mut fault
+        && problem.kind.is_empty()
+    {
+        problem.detail = format!("no directory at {url} but {}", problem.detail);
+    }
+    fault
 }
 
 fn unsigned(error: KeyError) -> CaFault {

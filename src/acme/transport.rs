@@ -255,7 +255,10 @@ fn add_trust(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), CaFault> {
         found += 1;
     }
     if found == 0 {
-        return Err(bad("holds no certificate in PEM".to_owned()));
+        return Err(bad(
+            "holds no certificate in PEM; put the root of the authority's own HTTPS there"
+                .to_owned(),
+        ));
     }
     Ok(())
 }
@@ -272,17 +275,22 @@ fn fault(host: &str, error: &reqwest::Error) -> CaFault {
     }
     if error.is_timeout() && error.is_connect() {
         let seconds = CONNECT_DEADLINE.as_secs();
-        return CaFault::Unreachable(format!("{host} accepted no connection within {seconds} s"));
+        return CaFault::Unreachable(format!(
+            "{host} accepted no connection within {seconds} s; if it goes on, look at firewalls on the way, and at host and port in the `directory` URL"
+        ));
     }
     let whole = chain(error);
     let io = find::<io::Error>(error).map(io::Error::kind);
-    CaFault::Unreachable(if whole.contains("dns error") {
-        format!(
-            "the name of {host} was not found by this machine's resolver ({})",
+    if whole.contains("dns error") {
+        return CaFault::Unresolved(format!(
+            "the name of {host} was not found by this machine's resolver ({}); check the host in the `directory` URL, and this machine's DNS",
             last(error)
+        ));
+    }
+    CaFault::Unreachable(if io == Some(io::ErrorKind::ConnectionRefused) {
+        format!(
+            "{host} refused the connection: nothing listens there, or a firewall says no; if it goes on, check host and port in the `directory` URL"
         )
-    } else if io == Some(io::ErrorKind::ConnectionRefused) {
-        format!("{host} refused the connection: nothing listens there, or a firewall says no")
     } else if error.is_connect() {
         format!("no connection to {host}: {}", last(error))
     } else {

@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
         Ending::Done => ExitCode::SUCCESS,
         Ending::Failed(sentence) => {
             if let Some(sentence) = sentence {
-                complain(sentence);
+                complain(words::clean(&sentence));
             }
             ExitCode::from(1)
         }

@@ -103,8 +103,18 @@ pub(super) fn clean(text: &str) -> String {
         c if c.is_control() => '\u{fffd}',
         c => c,
     };
-    let text: String = text.chars().map(safe).collect();
+    let text = without_numbers(&text.chars().map(safe).collect::<String>());
     text.replace(&format!("provider {BUILT_IN}"), "the built-in nameserver")
+}
+
+/// Leaves the system's numbers out: `No such file or directory (os error 2)` says it in words before.
+fn without_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |said, part| {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        said + rest.strip_prefix(')').unwrap_or(rest)
+    })
 }
 
 /// The certificates that were named, or what is wrong with a name.
@@ -172,6 +182,12 @@ mod tests {
     #[test]
     fn what_would_steer_a_terminal_is_replaced() {
         assert_eq!(clean("a\u{1b}[31m\nb"), "a\u{fffd}[31m b");
+    }
+
+    #[test]
+    fn the_systems_numbers_are_left_out() {
+        let said = "/x: No such file or directory (os error 2); create it";
+        assert_eq!(clean(said), "/x: No such file or directory; create it");
     }
 
     #[test]

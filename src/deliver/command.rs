@@ -34,7 +34,7 @@ pub enum CommandError {
         error: io::Error,
     },
     /// It ended badly.
-    #[error("the command {program} ended with {status}{}", said(.output))]
+    #[error("the command {program} ended with {}{}", ending(.status), said(.output))]
     Failed {
         /// The program.
         program: String,
@@ -200,6 +200,11 @@ fn steers_text(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// `exit status 3` for the standard library's `exit status: 3`.
+fn ending(status: &ExitStatus) -> String {
+    status.to_string().replacen(": ", " ", 1)
+}
+
 fn said(output: &str) -> String {
     if output.is_empty() {
         String::new()
@@ -226,7 +231,7 @@ mod tests {
         let error = sh(r"printf 'no\nsuch \033[31munit\342\200\256' >&2; exit 3").await;
         assert_eq!(
             error.unwrap_err().to_string(),
-            "the command sh ended with exit status: 3: no such [31munit"
+            "the command sh ended with exit status 3: no such [31munit"
         );
     }
 

@@ -249,13 +249,15 @@ impl<'a> Place<'a> {
         let inside = openat(&self.directory, &new, DIRECTORY, Mode::empty())
             .map_err(|error| self.failed(&new, "opening the directory", error))?;
         self.refuse_other_owner(&new, &inside)?;
+        let mut files = Vec::new();
         for kind in FileKind::ALL {
-            self.write(&inside, kind, contents.file(kind))?;
+            files.push((kind, self.write(&inside, kind, contents.file(kind))?));
         }
         self.step()?;
         fchmod(&inside, Mode::from_raw_mode(DIRECTORY_MODE))
             .map_err(|error| self.failed(&new, "setting its mode", error))?;
-        self.sync(&new, &inside)?;
+        self.step()?;
+        self.sync_all(&new, &inside, &files)?;
         self.step()?;
         self.publish(&new, &name)?;
         self.sync(".", &self.directory)
@@ -274,10 +276,11 @@ impl<'a> Place<'a> {
         })
     }
 
-    /// A file is for us alone until it is whole.
-    fn write(&self, inside: &OwnedFd, kind: FileKind, bytes: &[u8]) -> Result<(), DeliverError> {
+    /// A file is for us alone until it is whole. It is not on the disk yet.
+    fn write(&self, inside: &OwnedFd, kind: FileKind, bytes: &[u8]) -> Result<File, DeliverError> {
         let name = kind.default_name();
         let failed = |what, error: io::Error| failed(&self.path(name), what, error);
+        tracing::trace!(directory = %self.settings.directory.display(), name, "files: writing");
         self.step()?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -309,8 +312,33 @@ impl<'a> Place<'a> {
         if self.access.owner.is_some() {
             give(self.access.owner, None)?;
         }
-        self.step()?;
-        file.sync_all().map_err(|error| failed("syncing it", error))
+        Ok(file)
+    }
+
+    /// The files and their directory, all at once: a file system makes those durable together that wait together.
+    fn sync_all(
+        &self,
+        new: &str,
+        inside: &OwnedFd,
+        files: &[(FileKind, File)],
+    ) -> Result<(), DeliverError> {
+        let outcomes = std::thread::scope(|threads| {
+            let syncs = files.iter().map(|(kind, file)| {
+                let sync = threads.spawn(|| file.sync_all());
+                (self.path(kind.default_name()), sync)
+            });
+            let syncs: Vec<_> = syncs.collect();
+            let of_directory = fsync(inside);
+            let mut outcomes: Vec<_> = syncs
+                .into_iter()
+                .map(|(path, sync)| (path, sync.join().unwrap_or_else(|_| Err(thread_ended()))))
+                .collect();
+            outcomes.push((self.path(new), of_directory.map_err(io::Error::from)));
+            outcomes
+        });
+        outcomes.into_iter().try_for_each(|(path, outcome)| {
+            outcome.map_err(|error| failed(&path, "syncing it", error))
+        })
     }
 
     /// Gives the finished directory `new` its `name`; one that has the name already, and is damaged, gives way at the
@@ -336,6 +364,7 @@ impl<'a> Place<'a> {
 
     /// Makes the symbolic link `name` point to `target`, in one instant.
     fn point(&self, name: &str, target: &str, found: Found) -> Result<(), DeliverError> {
+        tracing::trace!(directory = %self.settings.directory.display(), name, target, "files: linking");
         let failed = |error| self.failed(name, "making the link", error);
         self.step()?;
         if found == Found::Nothing {
@@ -557,4 +586,8 @@ fn failed(path: &Path, what: &'static str, error: io::Error) -> DeliverError {
         },
         _ => DeliverError::Io { path, what, error },
     }
+}
+
+fn thread_ended() -> io::Error {
+    io::Error::other("the thread that waited for it ended")
 }

@@ -262,7 +262,7 @@ pub struct DnsError {
 /// The classes of [`DnsError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DnsErrorKind {
-    /// Not one root answers: this network lets no DNS out.
+    /// Not one root answers as a root does: this network lets no DNS out, or somewhere else.
     Blocked,
     /// The domain is not registered.
     NoSuchDomain,

@@ -395,7 +395,7 @@ impl<'a> Walker<'a> {
             )
             .hint("allow outgoing DNS by UDP and TCP, or set `dns: {look: resolvers, resolvers: [ADDRESS]}`"),
             (true, false) => DnsError::new(
-                DnsErrorKind::Lame,
+                DnsErrorKind::Blocked,
                 format!("no root server knows the way to {name} ({list})"),
             )
             .hint("look at `roots` and `port` under `dns`; if those are right, this network sends DNS questions elsewhere, so set `dns: {look: resolvers, resolvers: [ADDRESS]}`"),

@@ -138,7 +138,7 @@ impl Account {
         match reaction {
             Reaction::Again(pause) => {
                 if self.turn >= CA_PATIENCE || pause > Duration::from_secs(60) {
-                    let mut failure = Failure::new(Whose::Authority, fault.to_string());
+                    let mut failure = Failure::new(fault.whose(), fault.to_string());
                     failure.not_before = wish(fault);
                     self.failure = Some(failure);
                 }
@@ -149,12 +149,22 @@ impl Account {
                 self.failure = Some(Failure::new(Whose::Authority, fault.to_string()));
                 self.not_before = Some(later(now, REFUSED_PAUSE));
             }
-            Reaction::GiveUp(failure) => {
+            Reaction::GiveUp(mut failure) => {
+                if self.id.external.is_some() && is_refusal_of_key(fault) {
+                    failure
+                        .sentence
+                        .push_str("; compare `key-id` and `mac-key` with what the authority gave");
+                }
                 self.failure = Some(failure);
                 self.not_before = Some(later(now, REFUSED_PAUSE));
             }
         }
     }
+}
+
+/// Registering is signed with a fresh key, so that this can only be about the external account.
+fn is_refusal_of_key(fault: &CaFault) -> bool {
+    matches!(fault, CaFault::Refused { problem, .. } if matches!(problem.kind.as_str(), "unauthorized" | "malformed"))
 }
 
 fn wish(fault: &CaFault) -> Option<Duration> {

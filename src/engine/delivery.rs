@@ -138,9 +138,11 @@ impl Delivery {
                 self.reloaded = Some(generation);
                 self.settle(now);
             }
-            Event::Inspected(Err(sentence))
-            | Event::Installed(_, Err(sentence))
-            | Event::Reloaded(_, Err(sentence)) => self.failed(now, sentence),
+            // Paths, owners and room are for a person to see to; whoever takes the files up is the target.
+            Event::Inspected(Err(sentence)) | Event::Installed(_, Err(sentence)) => {
+                self.failed(now, Whose::You, sentence);
+            }
+            Event::Reloaded(_, Err(sentence)) => self.failed(now, Whose::Target, sentence),
         }
     }
 
@@ -204,9 +206,9 @@ impl Delivery {
         self.hurry();
     }
 
-    fn failed(&mut self, now: Timestamp, sentence: String) {
+    fn failed(&mut self, now: Timestamp, whose: Whose, sentence: String) {
         let pause = PAUSES[(self.turn as usize).min(PAUSES.len() - 1)];
-        self.failure = Some(Failure::new(Whose::Target, sentence));
+        self.failure = Some(Failure::new(whose, sentence));
         self.since.get_or_insert(now);
         self.turn = self.turn.saturating_add(1);
         self.not_before = Some(later(now, pause));

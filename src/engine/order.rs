@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use countersign_providers::record::DnsName;
 
+use super::reaction::Whose;
+
 /// An order object (section 7.1.3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderSeen {
@@ -156,12 +158,25 @@ pub enum CaFault {
     /// No answer: name not found, connection refused, timeout, cut off. The request may have arrived.
     #[error("{0}")]
     Unreachable(String),
+    /// Its name has no address here.
+    #[error("{0}")]
+    Unresolved(String),
     /// Its certificate is not trusted.
     #[error("{0}")]
     Untrusted(String),
     /// It answered with success and something that is not what the RFC says.
     #[error("{0}")]
     Malformed(String),
+}
+
+impl CaFault {
+    /// Whose move it is when this goes on.
+    pub fn whose(&self) -> Whose {
+        match self {
+            Self::Unresolved(_) | Self::Untrusted(_) => Whose::You,
+            Self::Refused { .. } | Self::Unreachable(_) | Self::Malformed(_) => Whose::Authority,
+        }
+    }
 }
 
 fn problem_text(problem: &Problem) -> String {

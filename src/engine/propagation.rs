@@ -242,7 +242,7 @@ impl Watch {
                 Outcome::Values(values) => {
                     let serial = observation
                         .serial
-                        .map_or(String::new(), |serial| format!(" (serial {serial})"));
+                        .map_or(String::new(), |serial| format!(", at serial {serial},"));
                     format!(
                         "{who}{serial} does not have the value yet; it has {}",
                         quoted(values)

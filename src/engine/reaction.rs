@@ -95,10 +95,10 @@ pub(super) fn to_ca_fault(fault: &CaFault, turn: u32, what: &str) -> Reaction {
             problem,
             retry_after,
         } => refused(problem, *retry_after, turn, what),
-        CaFault::Unreachable(_) | CaFault::Malformed(_) => Reaction::Again(pause(&CA_PAUSES, turn)),
-        CaFault::Untrusted(text) => {
-            Reaction::GiveUp(Failure::new(Whose::You, format!("{text}, while {what}")))
+        CaFault::Unreachable(_) | CaFault::Unresolved(_) | CaFault::Malformed(_) => {
+            Reaction::Again(pause(&CA_PAUSES, turn))
         }
+        CaFault::Untrusted(text) => Reaction::GiveUp(Failure::new(Whose::You, text)),
     }
 }
 
@@ -115,6 +115,8 @@ fn refused(problem: &Problem, retry_after: Option<Duration>, turn: u32, what: &s
         (Some(500..=599), _) | (_, "serverInternal" | "badNonce") => {
             floor(pause(&CA_PAUSES, turn + 2))
         }
+        // Whatever answers there speaks no ACME.
+        (Some(404 | 405), "") => Reaction::GiveUp(refusal(problem, Whose::You, what)),
         // Here it is about the account or the request, not about a proof.
         (_, "unauthorized") => Reaction::GiveUp(refusal(problem, Whose::You, what)),
         (_, kind) => Reaction::GiveUp(refusal(problem, whose(kind), what)),
@@ -123,10 +125,11 @@ fn refused(problem: &Problem, retry_after: Option<Duration>, turn: u32, what: &s
 
 /// The failure of an order, authorization or request that the authority ended with `problem`.
 pub(super) fn refusal(problem: &Problem, whose: Whose, what: &str) -> Failure {
-    let mut sentence = format!(
-        "the authority refused while {what}: {} ({})",
-        problem.detail, problem.kind
-    );
+    let kind = match (problem.kind.as_str(), problem.status) {
+        ("", Some(status)) => format!("HTTP {status}"),
+        (kind, _) => kind.to_owned(),
+    };
+    let mut sentence = format!("it refused while {what}: {} ({kind})", problem.detail);
     for part in &problem.subproblems {
         let about = part.identifier.as_deref().unwrap_or("one name");
         sentence.push_str(&format!("; {about}: {} ({})", part.detail, part.kind));
@@ -134,7 +137,30 @@ pub(super) fn refusal(problem: &Problem, whose: Whose, what: &str) -> Failure {
     if let Some(page) = &problem.instance {
         sentence.push_str(&format!("; see {page}"));
     }
+    if let Some(hint) = hint(problem) {
+        sentence.push_str(&format!("; {hint}"));
+    }
     Failure::new(whose, sentence)
+}
+
+/// What a person can do about a problem, where that is always the same.
+fn hint(problem: &Problem) -> Option<&'static str> {
+    Some(match (problem.kind.as_str(), problem.status) {
+        ("", Some(404 | 405)) => "check the `directory` URL",
+        ("caa", _) => "allow this authority in the CAA record of the name",
+        ("externalAccountRequired", _) => {
+            "ask the authority for a key id and a MAC key, and set `external-account: {key-id: ID, mac-key: {file: PATH}}`"
+        }
+        ("invalidContact" | "unsupportedContact", _) => "correct `contact`",
+        ("invalidProfile", _) => "correct `profile`",
+        ("rejectedIdentifier" | "unsupportedIdentifier", _) => {
+            "take the name off the certificate, or use another authority"
+        }
+        ("userActionRequired" | "agreementRequired", _) => {
+            "read its terms of service, then set `agree-to-terms: true`"
+        }
+        _ => return None,
+    })
 }
 
 /// Whose move a problem type is (RFC 8555 section 6.7).

@@ -92,9 +92,13 @@ async fn register(
     let external = match &settings.external_account {
         Some(external) => {
             let mac = external.mac_key.read(&shared.clock).await;
-            let mac = mac.map_err(|error| Failure::new(Whose::You, error.to_string()))?;
+            let unusable = |why: String| {
+                let failure = Failure::new(Whose::You, format!("`mac-key`: {why}"));
+                named(authority, &failure)
+            };
+            let mac = mac.map_err(|error| unusable(error.to_string()))?;
             let external = ExternalAccount::new(&external.key_id, &mac);
-            Some(external.map_err(|error| Failure::new(Whose::You, error.to_string()))?)
+            Some(external.map_err(|error| unusable(error.to_string()))?)
         }
         None => None,
     };

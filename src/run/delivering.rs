@@ -45,7 +45,10 @@ pub async fn is_wanting(
     for to in &wanted.destinations {
         let key = records::delivery(&certificate.name, &to.name);
         let delivery = shared.session.load::<Delivery>(key).await?;
-        let done = delivery.is_some_and(|saved| saved.value.is_done());
+        // An installation may be on the disk of which nothing was saved: then whoever uses it was not told either.
+        let done = delivery.is_some_and(|saved| {
+            saved.value.is_done() && saved.value.installed() == Some(issued.generation)
+        });
         let there = match to.target.inspect().await {
             Ok(Shown::Generation {
                 number,
@@ -115,6 +118,8 @@ async fn bring(
             break;
         };
         tracing::trace!(certificate = %name, target = to.name, effect = %id, "effect");
+        // Before somebody is told, it is saved that the files are there. The rest may be done again after a crash.
+        let told_next = matches!(effect, Effect::Install(_)) && to.reload.is_some();
         let event = match effect {
             Effect::Inspect => Event::Inspected(match to.target.inspect().await {
                 Ok(shown) => Ok(number(&shown, generation)),
@@ -133,6 +138,7 @@ async fn bring(
             }
             Effect::Reload(number) => Event::Reloaded(number, reload(shared, to, number).await),
         };
+        tracing::trace!(certificate = %name, target = to.name, effect = %id, "effect done");
         delivery.value.apply(shared.clock.now(), &id, event);
         if let Some((failure, _)) = delivery.value.failure() {
             journal.note(
@@ -140,12 +146,11 @@ async fn bring(
                 format!("delivery to {} failed: {}", &to.name, failure.sentence),
             );
         }
-        shared
-            .session
-            .save(&mut [&mut delivery], journal.take())
-            .await
-            .map_err(store_failure)?;
+        if told_next {
+            save(shared, &mut delivery, &mut journal).await?;
+        }
     }
+    save(shared, &mut delivery, &mut journal).await?;
     match delivery.value.failure() {
         Some((failure, _)) => Err(failure.clone()),
         None => {
@@ -156,6 +161,15 @@ async fn bring(
             Ok(())
         }
     }
+}
+
+async fn save(
+    shared: &Shared,
+    delivery: &mut Saved<Delivery>,
+    journal: &mut Journal,
+) -> Result<(), Failure> {
+    let saved = shared.session.save(&mut [delivery], journal.take()).await;
+    saved.map_err(store_failure)
 }
 
 /// The generation that is there and as it should be.
@@ -173,7 +187,9 @@ fn number(shown: &Shown, wanted: &Generation) -> Option<u64> {
 async fn reload(shared: &Shared, to: &Destination, number: u64) -> Result<(), String> {
     if let Some(argv) = &to.reload {
         let told = command::run(argv, &shared.clock, command::DEADLINE).await;
-        told.map_err(|error| error.to_string())?;
+        told.map_err(|error| {
+            format!("the new files are in place, but whoever uses them was not told: {error}")
+        })?;
     }
     to.target
         .settle(number)

@@ -86,6 +86,13 @@ async fn holder(
 }
 
 fn nobody(walk: &Walk, held: &[(String, Zone)]) -> Failure {
+    if !walk.zone.as_str().contains('.') {
+        let sentence = format!(
+            "the servers of the top-level zone {} know no domain for {}; it is misspelt, not registered, or not delegated",
+            walk.zone, walk.owner
+        );
+        return Failure::new(Whose::You, sentence);
+    }
     let leads = match walk.owner == walk.asked {
         true => String::new(),
         false => format!(", where {} leads,", walk.asked),

@@ -160,19 +160,14 @@ async fn one(shared: &Arc<Shared>, job: Job, stop: CancellationToken) -> Result<
     if job.why.is_none() && job.attempt.is_none() {
         return delivering::deliver(shared, &job.certificate.value, wanted).await;
     }
-    let before = job
-        .certificate
-        .value
-        .current
-        .as_ref()
-        .map(|issued| issued.generation);
     let (_slot, mut worker) = worker(shared, job, wanted, stop).await?;
     worker.drive(Until::Decided).await?;
     let issued = worker.certificate().clone();
-    let is_new = issued.current.as_ref().map(|issued| issued.generation) != before;
     let end = worker.end().cloned();
     let deliver = async {
-        match is_new {
+        // Not only what this run issued: a process may have died between the certificate and its delivery.
+        let wanting = delivering::is_wanting(shared, &issued, wanted).await;
+        match wanting.map_err(store_failure)? {
             true => delivering::deliver(shared, &issued, wanted).await,
             false => Ok(()),
         }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use countersign_providers::secret::Secret;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::accounts::{Ready, internal, store_failure};
@@ -49,6 +49,15 @@ pub struct Worker {
     trouble: Option<String>,
     stop: CancellationToken,
 }
+
+/// What is under way. Tasks of their own, so that they go on while something is saved.
+#[derive(Default)]
+struct Running {
+    ids: BTreeSet<EffectId>,
+    tasks: JoinSet<(EffectId, Result<Done, Failure>)>,
+}
+
+type Joined = Result<(EffectId, Result<Done, Failure>), JoinError>;
 
 /// How far to drive.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -174,9 +183,7 @@ impl Worker {
 
     /// Drives the attempt. An error means that it is not over and goes on another time; its records are released.
     pub async fn drive(&mut self, until: Until) -> Result<(), Failure> {
-        let mut running: BTreeSet<EffectId> = BTreeSet::new();
-        let mut hands: FuturesUnordered<BoxFuture<'static, (EffectId, Result<Done, Failure>)>> =
-            FuturesUnordered::new();
+        let mut running = Running::default();
         let mut given_up: Option<(Failure, Timestamp)> = None;
         loop {
             if self.reached(until) {
@@ -184,7 +191,7 @@ impl Worker {
             }
             let now = self.shared.clock.now();
             let pending = self.attempt.value.pending(now);
-            let idle = pending.effects.is_empty() && running.is_empty();
+            let idle = pending.effects.is_empty() && running.ids.is_empty();
             match &given_up {
                 // Suspended, and everything is released; or it takes too long.
                 Some((failure, _)) if idle => return Err(failure.clone()),
@@ -199,20 +206,13 @@ impl Worker {
                     }
                 }
             }
-            for (id, effect) in pending.effects {
-                if running.insert(id.clone()) {
-                    hands.push(self.perform(id, effect));
-                }
-            }
+            self.start(&mut running, pending.effects);
             let pause = pending
                 .wake
                 .map_or(LONGEST_SLEEP, |wake| self.shared.clock.until(wake));
             tokio::select! {
                 biased;
-                Some((id, done)) = hands.next() => {
-                    running.remove(&id);
-                    self.take(&id, done?).await?;
-                }
+                Some(joined) = running.tasks.join_next() => self.take(&mut running, joined).await?,
                 () = self.stop.cancelled(), if given_up.is_none() => {}
                 () = self.shared.clock.sleep(pause.min(LONGEST_SLEEP)) => {}
             }
@@ -260,8 +260,42 @@ impl Worker {
         self.save(Vec::new()).await
     }
 
-    /// Records what came of an effect, and saves.
-    async fn take(&mut self, id: &EffectId, done: Done) -> Result<(), Failure> {
+    fn start(&self, running: &mut Running, effects: impl IntoIterator<Item = (EffectId, Effect)>) {
+        for (id, effect) in effects {
+            if running.ids.insert(id.clone()) {
+                running.tasks.spawn(self.perform(id, effect));
+            }
+        }
+    }
+
+    /// Records what came of an effect, and of those that ended meanwhile, and saves it in one transaction.
+    async fn take(&mut self, running: &mut Running, first: Joined) -> Result<(), Failure> {
+        let decided = self.attempt.value.end().is_some();
+        let (mut writes, mut failure) = (Vec::new(), None);
+        let mut next = Some(first);
+        while let Some(joined) = next {
+            let (id, done) = joined.map_err(internal)?;
+            running.ids.remove(&id);
+            match done {
+                Ok(done) => writes.extend(self.note(&id, done)),
+                Err(error) => failure = Some(error),
+            }
+            next = running.tasks.try_join_next();
+        }
+        self.note_approach();
+        if failure.is_none() {
+            // What only looks changes nothing outside, and need not wait until it is saved why.
+            let pending = self.attempt.value.pending(self.shared.clock.now());
+            let looks = |(_, effect): &(EffectId, Effect)| effect.only_looks();
+            self.start(running, pending.effects.into_iter().filter(looks));
+        }
+        self.save(writes).await?;
+        self.tell(decided);
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Records what came of an effect; what is to be saved beside the attempt and the certificate.
+    fn note(&mut self, id: &EffectId, done: Done) -> Vec<Write> {
         let now = self.shared.clock.now();
         let decided = self.attempt.value.end().is_some();
         if let Some((part, walk)) = done.walk {
@@ -272,7 +306,6 @@ impl Worker {
         }
         let mut writes = done.writes;
         self.attempt.value.apply(now, id, done.event);
-        self.note_approach();
         match self.attempt.value.end().cloned().filter(|_| !decided) {
             None => {}
             Some(End::Issued) => {
@@ -288,9 +321,7 @@ impl Worker {
                 writes.clear();
             }
         }
-        self.save(writes).await?;
-        self.tell(decided);
-        Ok(())
+        writes
     }
 
     /// Removes the material of the generation before the one that is being replaced.
@@ -395,9 +426,11 @@ impl Worker {
             Effect::Observe { part, .. } => self.walks.get(part).cloned(),
             _ => None,
         };
-        tracing::trace!(certificate = %hands.request.certificate, effect = %id, "effect");
+        let name = hands.request.certificate.clone();
+        tracing::trace!(certificate = %name, effect = %id, "effect");
         Box::pin(async move {
             let done = hands.perform(effect, &order, walk).await;
+            tracing::trace!(certificate = %name, effect = %id, ok = done.is_ok(), "effect done");
             (id, done)
         })
     }

@@ -114,6 +114,7 @@ impl StateDirectory {
             self.make_store(&key)?;
         }
         let shown = self.shown();
+        tracing::trace!(directory = shown, "store: opening it");
         let store = RedbStore::open(self)?;
         if store.seal_key_id() != key.id() {
             return Err(StoreError::Damaged(format!(
@@ -144,6 +145,7 @@ impl StateDirectory {
     /// Draws a key; it is complete and durable before it has its name.
     fn make_seal_key(&self) -> Result<SealKey, StoreError> {
         let (key, text) = SealKey::draw()?;
+        tracing::trace!(directory = self.shown(), "store: making the seal key");
         let make = || -> io::Result<()> {
             self.remove(UNFINISHED_SEAL_KEY)?;
             let file = self.create(UNFINISHED_SEAL_KEY)?;
@@ -167,6 +169,7 @@ impl StateDirectory {
     /// Makes the store under another name and renames it, so that one that exists is complete.
     fn make_store(&self, key: &SealKey) -> Result<(), StoreError> {
         let failed = |error: &io::Error| self.failed("the store could not be made", error);
+        tracing::trace!(directory = self.shown(), "store: making it");
         let header = Header {
             id: draw_id()?,
             seal_key_id: key.id().to_owned(),

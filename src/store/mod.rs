@@ -169,7 +169,9 @@ pub enum StoreError {
         until: Timestamp,
     },
     /// No room; nothing was changed.
-    #[error("no space left for the store in {0}; nothing was changed, free some and it goes on")]
+    #[error(
+        "no space left for the store in {0}; what it holds is intact: free some space, and the next run goes on from there"
+    )]
     Full(String),
     /// Another process has the store open.
     #[error("the store in {path} is in use by process {pid}; wait until it ends, or stop it")]

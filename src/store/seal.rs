@@ -155,7 +155,7 @@ impl SealKey {
     pub(super) async fn read(source: &SecretSource, clock: &Clock) -> Result<Self, StoreError> {
         let secret = source.read(clock).await.map_err(|error| {
             StoreError::Io(format!(
-                "the key of `seal-key` cannot be read, so the store stays closed: {error}"
+                "the key of `seal-key` cannot be read, so the store stays closed: {error}; give the key that the store was made with"
             ))
         })?;
         Self::parse(secret.expose(), &source.describe())

@@ -38,7 +38,8 @@ impl Session {
     ) -> Result<Version, StoreError> {
         tracing::trace!(keys = %Keys(writes), "commit");
         let result = self.store.commit(&self.fence, expect, writes).await;
-        tracing::trace!(ok = result.is_ok(), "committed");
+        // Many go at the same time, so the outcome says whose it is.
+        tracing::trace!(keys = %Keys(writes), ok = result.is_ok(), "committed");
         result
     }
 

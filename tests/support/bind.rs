@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -23,6 +23,7 @@ pub struct Bind {
     keys: Vec<Key>,
     zones: Vec<Zone>,
     options: String,
+    clock_ahead: i32,
 }
 
 /// One zone of a `named`.
@@ -128,6 +129,12 @@ impl Bind {
         self
     }
 
+    /// Gives it a clock that is so many seconds ahead of everybody's; [`RunningBind::start_again`] sets it right.
+    pub fn clock_ahead(mut self, seconds: i32) -> Self {
+        self.clock_ahead = seconds;
+        self
+    }
+
     /// Starts it and waits until every address answers for every zone.
     pub fn start(mut self) -> RunningBind {
         if self.listen.is_empty() {
@@ -146,7 +153,7 @@ impl Bind {
         let directory = TempDir::with_prefix("countersign-bind-").expect("a temporary directory");
         self.write_files(directory.path(), port);
 
-        let process = start_named(directory.path());
+        let process = start_named(directory.path(), self.clock_ahead);
         let awaited = self
             .zones
             .into_iter()
@@ -255,7 +262,7 @@ impl RunningBind {
     /// Starts it with what it had.
     pub fn start_again(&mut self) {
         self.process.stop();
-        self.process = start_named(self.directory.path());
+        self.process = start_named(self.directory.path(), 0);
         self.wait();
     }
 
@@ -270,13 +277,30 @@ impl RunningBind {
     }
 }
 
-fn start_named(directory: &Path) -> Process {
+fn start_named(directory: &Path, clock_ahead: i32) -> Process {
     let mut command = server("named");
     // In the foreground, with its log on stderr, two worker threads.
     command
         .args(["-g", "-n", "2", "-c"])
         .arg(directory.join("named.conf"));
+    if clock_ahead != 0 {
+        command
+            .env("LD_PRELOAD", other_clock(directory))
+            .env("COUNTERSIGN_CLOCK_AHEAD", clock_ahead.to_string());
+    }
     Process::start("named", command, directory)
+}
+
+/// Builds what gives a process another clock.
+fn other_clock(directory: &Path) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/other_clock.c");
+    let library = directory.join("other_clock.so");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-o"]);
+    let output = compiler.arg(&library).arg(source).output();
+    let output = output.expect("the C compiler `cc`");
+    assert!(output.status.success(), "{output:?}");
+    library
 }
 
 /// Gives the loopback interface one more address, which BIND needs before it listens there; needs root.

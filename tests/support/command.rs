@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -21,6 +21,7 @@ const END_WITHIN: Duration = Duration::from_secs(180);
 pub struct Countersign {
     directory: TempDir,
     environment: Vec<(String, String)>,
+    before: Vec<String>,
 }
 
 impl Countersign {
@@ -30,6 +31,7 @@ impl Countersign {
         let program = Self {
             directory,
             environment: vec![],
+            before: vec![],
         };
         program.configure(configuration);
         program
@@ -44,6 +46,12 @@ impl Countersign {
     /// Sets a variable; nothing but PATH is inherited.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Has another program start it: that program's path and arguments, after which the command line comes.
+    pub fn started_by(mut self, command: &[&str]) -> Self {
+        self.before = command.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -69,19 +77,8 @@ impl Countersign {
 
     /// Starts a command.
     pub fn start(&self, arguments: &[&str]) -> Running {
-        let program = env!("CARGO_BIN_EXE_countersign");
-        let mut command = guarded(Path::new(program));
+        let mut command = self.command(arguments);
         command
-            .arg("--config")
-            .arg(self.config())
-            .args(arguments)
-            .env_clear()
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            )
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .current_dir(self.directory())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -92,6 +89,27 @@ impl Countersign {
             stderr: Reader::start(stderr.expect("piped")),
             child,
         }
+    }
+
+    /// A command, to be started in another way.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let program = env!("CARGO_BIN_EXE_countersign");
+        let before = self.before.iter().map(String::as_str);
+        let line: Vec<&str> = before.chain([program]).collect();
+        let mut command = guarded(Path::new(line[0]));
+        command
+            .args(&line[1..])
+            .arg("--config")
+            .arg(self.config())
+            .args(arguments)
+            .env_clear()
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.directory());
+        command
     }
 }
 

@@ -13,6 +13,7 @@
 
 pub mod bind;
 pub mod command;
+pub mod disk;
 pub mod dns;
 pub mod knot;
 pub mod pebble;
@@ -20,6 +21,8 @@ pub mod ports;
 pub mod powerdns;
 pub mod process;
 pub mod proxy;
+pub mod relay;
+pub mod stepwise;
 pub mod tls;
 pub mod tsig;
 pub mod unbound;

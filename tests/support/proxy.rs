@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -59,6 +60,7 @@ pub enum Fate {
 }
 
 type Decide = dyn Fn(&Seen) -> Fate + Send + Sync;
+type Hear = dyn Fn(&Seen, u16) + Send + Sync;
 
 /// A running proxy; ends when dropped.
 pub struct Proxy {
@@ -76,6 +78,8 @@ struct Shared {
     /// Path → name, from the authority's directory.
     kinds: HashMap<String, String>,
     seen: Mutex<Vec<Seen>>,
+    answered: Mutex<Vec<(Seen, u16)>>,
+    hear: Mutex<Arc<Hear>>,
     decide: Mutex<Arc<Decide>>,
 }
 
@@ -95,6 +99,8 @@ impl Proxy {
                 path,
             ),
             seen: Mutex::default(),
+            answered: Mutex::default(),
+            hear: Mutex::new(Arc::new(|_, _| {})),
             decide: Mutex::new(Arc::new(|_| Fate::Pass)),
         });
         let files = TempDir::with_prefix("countersign-proxy-").expect("a temporary directory");
@@ -156,6 +162,24 @@ impl Proxy {
         self.seen().iter().filter(|seen| seen.kind == kind).count()
     }
 
+    /// Every request that the authority answered, with the status, in the order of the answers.
+    pub fn answered(&self) -> Vec<(Seen, u16)> {
+        self.shared
+            .answered
+            .lock()
+            .expect("nothing panics with this lock")
+            .clone()
+    }
+
+    /// From now on, calls `hear` when the authority has answered and the answer is not passed on yet.
+    pub fn on_answer(&self, hear: impl Fn(&Seen, u16) + Send + Sync + 'static) {
+        *self
+            .shared
+            .hear
+            .lock()
+            .expect("nothing panics with this lock") = Arc::new(hear);
+    }
+
     /// Forgets the requests so far.
     pub fn forget(&self) {
         self.shared
@@ -191,15 +215,18 @@ impl Shared {
     }
 
     /// An error ends the connection without a reply.
-    async fn answer(&self, request: Request<Incoming>) -> std::io::Result<Response<Full<Bytes>>> {
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+    ) -> std::io::Result<Response<Full<Bytes>>> {
         let seen = self.record(request.method().as_str(), request.uri().path());
         let decide = Arc::clone(&*self.decide.lock().expect("nothing panics with this lock"));
         match decide(&seen) {
-            Fate::Pass => self.forward(request).await,
+            Fate::Pass => self.forward(seen, request).await,
             Fate::LoseRequest => Err(lost()),
-            Fate::LoseReply => self.forward(request).await.and(Err(lost())),
+            Fate::LoseReply => self.forward(seen, request).await.and(Err(lost())),
             Fate::DelayReply(delay) => {
-                let reply = self.forward(request).await;
+                let reply = self.forward(seen, request).await;
                 #[allow(
                     clippy::disallowed_methods,
                     reason = "the delay is what the test asks for"
@@ -221,13 +248,36 @@ impl Shared {
         }
     }
 
-    async fn forward(&self, request: Request<Incoming>) -> std::io::Result<Response<Full<Bytes>>> {
+    /// Once the request is here the authority gets it, and its answer is noted, even if the client dies meanwhile.
+    async fn forward(
+        self: &Arc<Self>,
+        seen: Seen,
+        request: Request<Incoming>,
+    ) -> std::io::Result<Response<Full<Bytes>>> {
         let (head, body) = request.into_parts();
         let body = body
             .collect()
             .await
             .map_err(std::io::Error::other)?
             .to_bytes();
+        let shared = Arc::clone(self);
+        let exchange = tokio::spawn(async move {
+            let reply = shared.exchange(head, body).await?;
+            shared.heard(seen, reply.status().as_u16());
+            Ok(reply)
+        });
+        exchange.await.map_err(std::io::Error::other)?
+    }
+
+    fn heard(&self, seen: Seen, status: u16) {
+        let hear = Arc::clone(&*self.hear.lock().expect("nothing panics with this lock"));
+        let mut answered = self.answered.lock().expect("nothing panics with this lock");
+        answered.push((seen.clone(), status));
+        drop(answered);
+        hear(&seen, status);
+    }
+
+    async fn exchange(&self, head: Parts, body: Bytes) -> std::io::Result<Response<Full<Bytes>>> {
         let url = format!("https://{}{}", self.upstream, head.uri);
         let reply = self
             .client

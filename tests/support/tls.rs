@@ -30,6 +30,11 @@ pub struct Identity {
 impl Identity {
     /// For `localhost`, 127.0.0.1 and ::1.
     pub fn loopback() -> Self {
+        Self::of(&["localhost", "127.0.0.1", "::1"])
+    }
+
+    /// For these names and addresses.
+    pub fn of(names: &[&str]) -> Self {
         let mut params = CertificateParams::default();
         params
             .distinguished_name
@@ -37,7 +42,7 @@ impl Identity {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root = CertifiedIssuer::self_signed(params, new_key()).expect("a root certificate");
 
-        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).expect("valid names");
         params.use_authority_key_identifier_extension = true;
         let key = new_key();

@@ -354,7 +354,7 @@ pub(super) fn unreadable_key(fault: &KeyError) -> ProviderError {
         kind: ErrorKind::Auth,
         code: None,
         message: format!("the TSIG key cannot be used: {fault}"),
-        hint: None,
+        hint: Some("correct `tsig` in the configuration, or what it names".to_owned()),
     }
 }
 
@@ -381,7 +381,9 @@ pub(super) fn timeout(server: &str, time: Duration) -> ProviderError {
 
 /// The connection failed.
 pub(super) fn transport(server: &str, why: &str) -> ProviderError {
-    transient(server, "cannot be asked", why)
+    let mut error = transient(server, "cannot be asked", why);
+    error.hint = Some("see that the server runs, and that `server` names it".to_owned());
+    error
 }
 
 /// The verb's time was over before it began.

@@ -313,13 +313,21 @@ async fn connect(addresses: &[SocketAddr], context: &Context) -> Result<TcpStrea
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
-            Some(Err(error)) => faults.push(format!("{address}: {error}")),
-            None => faults.push(format!(
-                "{address}: no connection within {} s",
-                time.as_secs_f32()
-            )),
+            Some(Err(error)) => faults.push((address, error.to_string())),
+            None => {
+                let time = time.as_secs_f32();
+                faults.push((address, format!("no connection within {time:.1} s")));
+            }
         }
     }
+    // Of one address the sentence speaks anyway.
+    let faults: Vec<String> = match faults.as_slice() {
+        [(_, why)] => vec![why.clone()],
+        several => several
+            .iter()
+            .map(|(at, why)| format!("{at}: {why}"))
+            .collect(),
+    };
     let faults = faults.join(", ");
     trace!(faults, "no TCP");
     Err(faults)

@@ -93,7 +93,7 @@ fn malformed<T: std::fmt::Debug>(outcome: Result<T, CaFault>) -> String {
 
 fn unreachable<T: std::fmt::Debug>(outcome: Result<T, CaFault>) -> String {
     match outcome {
-        Err(CaFault::Unreachable(text)) => text,
+        Err(CaFault::Unreachable(text) | CaFault::Unresolved(text)) => text,
         other => panic!("not unreachable: {other:?}"),
     }
 }

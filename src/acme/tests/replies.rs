@@ -145,7 +145,9 @@ async fn nothing_listening_and_no_such_name_are_told_apart() {
     let text = unreachable(client(format!("http://{free}/dir")).directory().await);
     assert_eq!(
         text,
-        format!("{free} refused the connection: nothing listens there, or a firewall says no")
+        format!(
+            "{free} refused the connection: nothing listens there, or a firewall says no; if it goes on, check host and port in the `directory` URL"
+        )
     );
     // A label too long for DNS: the resolver refuses it without asking anyone.
     let label = "a".repeat(64);

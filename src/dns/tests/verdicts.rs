@@ -18,7 +18,7 @@ async fn a_stale_server_blocks_and_is_named_with_what_it_says() {
     let reason = waits(verdict_after(&dns, &walk, 3600).await);
     assert_eq!(
         reason,
-        "ns3.example.test (127.0.0.4) (serial 1) does not have the value yet; it has \"old\""
+        "ns3.example.test (127.0.0.4), at serial 1, does not have the value yet; it has \"old\""
     );
     let (behind, _) = watch(&dns, &walk).await.next();
     assert_eq!(behind, [("ns3.example.test".to_owned(), ip("127.0.0.4"))]);
@@ -109,7 +109,7 @@ async fn one_stale_server_of_another_family_blocks() {
     let reason = waits(verdict_after(&dns, &walk, 60).await);
     assert_eq!(
         reason,
-        "ns3.example.test (::1) (serial 1) does not have the value yet; it has no TXT record there"
+        "ns3.example.test (::1), at serial 1, does not have the value yet; it has no TXT record there"
     );
 }
 

@@ -1,10 +1,15 @@
 //! An attempt step by step, each behaviour by itself.
 
-use countersign_providers::error::ErrorKind;
+use std::net::IpAddr;
+
+use countersign_providers::clock::later;
+use countersign_providers::error::{ErrorKind, ProviderError};
 use countersign_providers::record::{DnsName, Zone};
 
-use super::super::order::Problem;
-use super::super::propagation::Outcome;
+use super::super::names::challenge_value;
+use super::super::order::{CaFault, ChallengeSeen, ChallengeStatus, Problem};
+use super::super::propagation::{Observation, Outcome};
+use super::super::reaction::Whose;
 use super::*;
 
 const ORDER: &str = "https://ca.test/order/1";
