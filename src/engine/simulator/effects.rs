@@ -150,10 +150,6 @@ impl Life<'_> {
     }
 
     fn finalize(&mut self, flight: u64, slot: usize, epoch: u64, url: &str) -> Event {
-        if self.is(Mutant::FinalizesTwiceWithNewKey) {
-            let key = self.world.draw_key();
-            let _ = self.store.commit(None, &[put(key_key(slot, epoch), &key)]);
-        }
         let saved = self.read_key(&key_key(slot, epoch));
         let key = match saved.or(self.late_key(slot)) {
             Some(key) => key,
@@ -171,6 +167,10 @@ impl Life<'_> {
             .must(saved.is_some() || !issued, Invariant::NoKeyLost, || {
                 format!("c{slot}: a certificate was issued for key {key}, which is not saved")
             });
+        if self.is(Mutant::FinalizesTwiceWithNewKey) && reply.is_err() {
+            let key = self.world.draw_key();
+            let _ = self.store.commit(None, &[put(key_key(slot, epoch), &key)]);
+        }
         Event::Finalized(reply)
     }
 
