@@ -23,7 +23,7 @@ use crate::nameserver::{self, Nameserver, NameserverError};
 use crate::run::progress::Watchers;
 use crate::run::shared::{Authority, Destination, PARALLEL, Shared, Wanted};
 use crate::run::{BUILT_IN, records};
-use crate::store::{self, Sealer, Session, Store, StoreError};
+use crate::store::{self, Sealer, Session, Store, StoreError, Write};
 
 /// What we call ourselves to authorities.
 const USER_AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
@@ -117,7 +117,20 @@ impl Daemon {
             providers.insert(BUILT_IN.to_owned(), nameserver.provider());
         }
         let attempts = session.load_all::<Attempt>(records::ATTEMPTS).await?;
-        let living: BTreeSet<String> = attempts
+        // What is not configured any more has nobody to go on with it: its records are removed.
+        let (kept, gone): (Vec<_>, Vec<_>) = attempts.into_iter().partition(|attempt| {
+            config
+                .certificates
+                .contains_key(&attempt.value.request.certificate)
+        });
+        let forgotten: Vec<Write> = gone
+            .into_iter()
+            .map(|attempt| Write::Delete(attempt.key))
+            .collect();
+        if !forgotten.is_empty() {
+            session.commit(&[], &forgotten).await?;
+        }
+        let living: BTreeSet<String> = kept
             .iter()
             .map(|attempt| attempt.value.request.owner_prefix())
             .collect();

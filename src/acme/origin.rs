@@ -64,12 +64,10 @@ impl Origins {
         let origin = host_and_port(&url);
         if origin != self.own && !self.listed.contains(&origin) {
             return Err(refused(format!(
-                "{} is not on the directory's own host {}:{}; if it belongs to the authority, list {}:{} under `hosts`",
+                "{} is not on the directory's own host {}:{}; an authority's URLs must be on the host of its `directory`",
                 shown(text),
                 self.own.0,
                 self.own.1,
-                origin.0,
-                origin.1
             )));
         }
         Ok(url)

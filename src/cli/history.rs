@@ -9,6 +9,7 @@ use super::words::{clean, known};
 use crate::config::Config;
 use crate::daemon::open_store;
 use crate::run::journal::{self, Line};
+use crate::store;
 
 /// The width of a time, with the spaces around it.
 const TIME: usize = 28;
@@ -23,7 +24,7 @@ pub(super) async fn run(
         Ok(name) => name,
         Err(sentence) => return Ending::Usage(sentence),
     };
-    if !config.state.exists() {
+    if !store::exists(&config.state) {
         out(format!("{name}: nothing was done yet"));
         return Ending::Done;
     }

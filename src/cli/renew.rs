@@ -76,11 +76,14 @@ pub(super) async fn run(
             }
             _ => "nothing is due".to_owned(),
         });
-        return Ending::Done;
+        return match left.is_empty() {
+            true => Ending::Done,
+            false => Ending::Failed(None),
+        };
     }
     let time = took(clock.elapsed().saturating_sub(started));
     out(format!("{}, in {time}", coloured(screen, &tally)));
-    match tally.is_good() {
+    match tally.is_good() && left.is_empty() {
         true => Ending::Done,
         false => Ending::Failed(None),
     }

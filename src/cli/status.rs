@@ -14,7 +14,7 @@ use super::print::{Screen, out};
 use super::words::known;
 use crate::config::Config;
 use crate::daemon::open_store;
-use crate::store::StoreError;
+use crate::store::{self, StoreError};
 use view::Overview;
 
 pub(super) async fn run(config: &Config, clock: &Clock, screen: Screen, options: Status) -> Ending {
@@ -45,7 +45,7 @@ pub(super) async fn run(config: &Config, clock: &Clock, screen: Screen, options:
 
 /// Before the first `renew` there is no store, and looking makes none.
 async fn overview(config: &Config, clock: &Clock) -> Result<Overview, StoreError> {
-    let session = match config.state.exists() {
+    let session = match store::exists(&config.state) {
         true => Some(open_store(config, clock).await?.0),
         false => None,
     };

@@ -239,6 +239,11 @@ impl Attempt {
             .map(|fault| (fault, part.not_before.or(part.due)))
     }
 
+    /// Until when the authority asked not to be asked, by what is saved.
+    pub fn held_until(&self) -> Option<Timestamp> {
+        self.not_before
+    }
+
     fn is_working(&self) -> bool {
         self.end.is_none() && !self.known.suspended
     }

@@ -1,5 +1,6 @@
 //! What is known of one certificate of the configuration: what is issued, what failed, what comes next.
 
+use countersign_providers::clock::later;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,15 @@ pub struct Trouble {
     pub since: Timestamp,
     /// When it is tried again.
     pub retry_at: Timestamp,
+}
+
+impl Trouble {
+    /// Before when it must not be tried again, whoever asks: the other side said so.
+    pub fn floor(&self) -> Option<Timestamp> {
+        self.failure
+            .not_before
+            .map(|pause| later(self.since, pause))
+    }
 }
 
 impl Certificate {

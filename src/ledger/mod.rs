@@ -206,6 +206,8 @@ impl Ledger {
         let queue = zones.entry(at.clone()).or_insert_with(|| {
             let (sender, receiver) = mpsc::channel(QUEUE);
             let task = ZoneTask::new(&self.0, at, Arc::clone(host), entries, receiver);
+            // Before anybody can ask whether all is quiet.
+            task.publish();
             tokio::spawn(task.run());
             sender
         });

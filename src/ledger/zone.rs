@@ -18,6 +18,8 @@ use crate::store::{Keep, Saved, Session, StoreError, Write};
 
 /// A batch waits this long for authorizations that are on their way, or for more removals.
 const WINDOW: Duration = Duration::from_millis(50);
+/// After a failed save.
+const SAVE_AGAIN: Duration = Duration::from_secs(1);
 /// A sleep lasts at most this long; then the wall clock is read again.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -77,7 +79,6 @@ impl ZoneTask {
     }
 
     pub(super) async fn run(mut self) {
-        self.publish();
         loop {
             let Some(gathered) = self.gather().await else {
                 return;
@@ -154,6 +155,8 @@ impl ZoneTask {
         }
         if let Err(error) = self.save().await {
             self.entries = before;
+            // What could not be saved is wanted again at once: not without a pause.
+            self.clock.sleep(SAVE_AGAIN).await;
             let said = error.to_string();
             let again = || StoreError::Io(said.clone());
             for reply in released {
@@ -292,7 +295,7 @@ impl ZoneTask {
         wakes.min()
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         let leaving = self
             .entries
             .values()

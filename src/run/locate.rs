@@ -6,6 +6,8 @@ use countersign_providers::clock::later;
 use countersign_providers::record::{DnsName, Zone};
 use countersign_providers::{Context, ErrorKind, ProviderError};
 
+use futures_util::future::join_all;
+
 use super::shared::{Authority, Shared, Wanted};
 use crate::dns::{DnsError, DnsErrorKind, Walk, Whose as Blame};
 use crate::engine::attempt::{LocateFault, Located};
@@ -65,13 +67,16 @@ async fn holder(
             Some(only) => *name == only || *name == super::BUILT_IN,
             None => true,
         });
-    for (name, provider) in candidates {
-        let deadline = later(shared.clock.now(), ZONES_DEADLINE);
-        let context = Context {
-            clock: shared.clock.clone(),
-            deadline,
-        };
-        match provider.zones(&walk.owner, &context).await {
+    let context = Context {
+        clock: shared.clock.clone(),
+        deadline: later(shared.clock.now(), ZONES_DEADLINE),
+    };
+    let asked = candidates.map(|(name, provider)| {
+        let context = &context;
+        async move { (name, provider.zones(&walk.owner, context).await) }
+    });
+    for (name, zones) in join_all(asked).await {
+        match zones {
             Ok(zones) => held.extend(zones.into_iter().map(|zone| (name.clone(), zone))),
             Err(error) => trouble = Some((name.clone(), error)),
         }

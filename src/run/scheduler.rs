@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
-use super::accounts::{self, store_failure};
+use super::accounts::{self, Ready, store_failure};
 use super::delivering;
 use super::progress::Progress;
 use super::records;
-use super::shared::{Shared, Wanted};
+use super::shared::{Authority, Shared, Wanted};
 use super::worker::{Until, Worker};
-use crate::engine::attempt::{Attempt, Effect, End, Event};
+use crate::engine::attempt::{Attempt, Effect, End, Event, Request};
 use crate::engine::certificate::{Certificate, Trouble};
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
@@ -121,8 +121,13 @@ async fn job(
         .await?;
     let due = certificate.value.due(&wanted.specification);
     let skips = selection.ignore_back_off && due.reason == Reason::Retry;
-    let is_due = skips || due.at <= shared.clock.now();
+    let now = shared.clock.now();
+    let is_due = skips || due.at <= now;
+    // What an authority asked for holds also for a person in a hurry.
+    let floor = certificate.value.trouble.as_ref().and_then(Trouble::floor);
+    let held = floor.is_some_and(|floor| floor > now);
     let why = match (is_due, selection.force) {
+        _ if held => None,
         (true, _) => Some(because(due.reason)),
         (false, true) => Some("a person asked for it"),
         (false, false) => None,
@@ -192,23 +197,13 @@ async fn worker(
     wanted: &Wanted,
     stop: CancellationToken,
 ) -> Result<(Slot, Worker), Failure> {
-    let fits = |attempt: &Saved<Attempt>| {
-        let request = &attempt.value.request;
-        shared.authorities.contains_key(&request.authority)
-            && request.identifiers == wanted.specification.identifiers
-            && request.key == wanted.specification.key
-    };
-    let attempt = match job.attempt {
-        Some(attempt) if fits(&attempt) => Some(attempt),
-        Some(attempt) => {
-            discard(shared, attempt).await?;
-            None
-        }
-        None => None,
-    };
-    let name = match &attempt {
-        Some(attempt) => attempt.value.request.authority.clone(),
-        None => authority_for(job.certificate.value.trouble.as_ref(), wanted),
+    let asked = job
+        .attempt
+        .as_ref()
+        .map(|attempt| &attempt.value.request.authority);
+    let name = match asked {
+        Some(name) if shared.authorities.contains_key(name) => name.clone(),
+        _ => authority_for(job.certificate.value.trouble.as_ref(), wanted),
     };
     let authority = shared.authorities.get(&name).ok_or_else(|| {
         Failure::new(
@@ -219,6 +214,14 @@ async fn worker(
     let account = match accounts::ready(shared, authority).await {
         Ok(account) => Arc::new(account),
         Err(failure) => return Err(failed_before(shared, job.certificate, failure).await),
+    };
+    let attempt = match job.attempt {
+        Some(attempt) if fits(&attempt.value.request, authority, &account, wanted) => Some(attempt),
+        Some(attempt) => {
+            discard(shared, attempt).await?;
+            None
+        }
+        None => None,
     };
     let slot = Slot {
         _turn: shared.turn(&account.url, &wanted.specification).await,
@@ -245,6 +248,17 @@ async fn worker(
     Ok((slot, worker))
 }
 
+/// Whether an attempt is for what is wanted now, at an account that is still ours: an account belongs to a directory
+/// and an external key, not to the name that an authority has in the configuration.
+fn fits(request: &Request, authority: &Authority, account: &Ready, wanted: &Wanted) -> bool {
+    request.authority == authority.settings.name.as_str()
+        && request.account == account.url
+        && request.thumbprint == account.thumbprint
+        && request.profile == authority.settings.profile
+        && request.identifiers == wanted.specification.identifiers
+        && request.key == wanted.specification.key
+}
+
 /// Ends an attempt that is not wanted any more: its records are released, its order is left to expire.
 async fn discard(shared: &Shared, mut attempt: Saved<Attempt>) -> Result<(), Failure> {
     let now = shared.clock.now();
@@ -257,11 +271,8 @@ async fn discard(shared: &Shared, mut attempt: Saved<Attempt>) -> Result<(), Fai
             attempt.value.apply(now, &id, Event::Released(owner));
         }
     }
-    let request = &attempt.value.request;
-    let gone = [
-        Write::Delete(records::leaf_key(&request.certificate, request.epoch)),
-        Write::Delete(attempt.key.clone()),
-    ];
+    // Its key stays: the authority may have made a certificate for it.
+    let gone = [Write::Delete(attempt.key.clone())];
     shared
         .session
         .commit(&[attempt.expectation()], &gone)

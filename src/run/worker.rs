@@ -231,13 +231,20 @@ impl Worker {
         if self.stop.is_cancelled() {
             return Some(Failure::new(Whose::You, INTERRUPTED));
         }
-        let (sentence, again) = self.attempt.value.trouble()?;
-        let far = again.is_some_and(|again| {
-            again > countersign_providers::clock::later(now, FOREGROUND_PATIENCE)
-        });
-        if !far && !self.attempt.value.is_stuck() {
-            return None;
-        }
+        let far = |again: &Timestamp| {
+            *again > countersign_providers::clock::later(now, FOREGROUND_PATIENCE)
+        };
+        let held = self.attempt.value.held_until().filter(far);
+        let trouble =
+            self.attempt.value.trouble().filter(|(_, again)| {
+                again.as_ref().is_some_and(far) || self.attempt.value.is_stuck()
+            });
+        let (sentence, again) = match (trouble, held) {
+            (Some((sentence, again)), held) => (sentence, again.max(held)),
+            // It said so to a process before this one.
+            (None, Some(held)) => ("it asked to be left alone for a while", Some(held)),
+            (None, None) => return None,
+        };
         let authority = &self.attempt.value.request.authority;
         let mut failure = Failure::new(
             Whose::Authority,
@@ -372,25 +379,19 @@ impl Worker {
         self.approaching = now;
     }
 
-    /// Saves what changed. An attempt that is over is forgotten, with its key unless that is in use.
+    /// Saves what changed. An attempt that is over is forgotten. Its key stays, also
+    /// when it failed: the authority may have made a certificate for it; it goes when later ones are replaced.
     async fn save(&mut self, mut writes: Vec<Write>) -> Result<(), Failure> {
-        let over = self.attempt.value.outcome().cloned();
-        if let Some(end) = &over {
+        let over = self.attempt.value.outcome().is_some();
+        if over {
             writes.push(Write::Delete(self.attempt.key.clone()));
-            if *end != End::Issued {
-                let request = &self.attempt.value.request;
-                writes.push(Write::Delete(records::leaf_key(
-                    &request.certificate,
-                    request.epoch,
-                )));
-            }
         }
         // Lines of history wait for something that must be saved.
         if !writes.is_empty() || self.attempt.changed().is_some() {
             writes.extend(self.journal.take());
         }
         let mut values: Vec<&mut dyn Keep> = vec![&mut self.certificate];
-        if over.is_none() {
+        if !over {
             values.push(&mut self.attempt);
         }
         self.shared

@@ -45,6 +45,11 @@ pub async fn open_state(
     blocking(move || state.open(given)).await
 }
 
+/// Whether there is a store in the state directory; looking makes none.
+pub fn exists(directory: &Path) -> bool {
+    directory.join(STORE).exists()
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {

@@ -28,7 +28,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::redb::RedbStore;
-pub use directory::open_state;
+pub use directory::{exists, open_state};
 pub use memory::MemoryStore;
 pub use seal::{Sealed, Sealer};
 pub use session::{Keep, Saved, Session};

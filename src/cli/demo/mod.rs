@@ -9,7 +9,7 @@ mod wire;
 use std::path::Path;
 use std::time::Duration;
 
-use countersign_providers::clock::Clock;
+use countersign_providers::clock::{Clock, later};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -39,6 +39,8 @@ const LIFETIME: Duration = Duration::from_secs(45);
 const QUIET: Duration = Duration::from_secs(5);
 /// The wall clock is read again after this, and the countdown changes.
 const TICK: Duration = Duration::from_secs(1);
+/// Between two passes, at least.
+const BETWEEN_PASSES: Duration = Duration::from_secs(1);
 /// Where the values of the lists begin.
 const LABEL: usize = 15;
 /// The width of who speaks to whom.
@@ -135,7 +137,9 @@ impl Show {
                 Ok(None) => return Ending::Done,
                 Err(error) => return Ending::Failed(Some(error.to_string())),
             };
-            self.wait(next, stop).await;
+            // A pass that failed is not repeated without a pause.
+            let soonest = later(self.clock.now(), BETWEEN_PASSES);
+            self.wait(next.max(soonest), stop).await;
             if stop.is_cancelled() {
                 break;
             }
