@@ -339,23 +339,49 @@ fn what_was_removed_from_a_target_is_put_back() {
     );
 }
 
-/// An order that was left at an authority that is not configured any more does not stand in the way.
+/// An order that was left at an authority that is not configured any more, or whose name now means another directory,
+/// does not stand in the way.
 #[test]
 fn an_attempt_of_another_authority_is_given_up_for_the_one_that_is_configured() {
-    let host = Host::usual();
-    let first = Pebble::new(Version::Newest, host.addr()).start();
-    let program = with_pebble(&host, &first, ONE);
+    for name in ["pebble", "other"] {
+        let host = Host::usual();
+        let first = Pebble::new(Version::Newest, host.addr()).start();
+        let program = with_pebble(&host, &first, ONE);
+        killed_with_its_record_in_place(&program);
+        let pebble = Pebble::new(Version::Newest, host.addr()).start();
+        let other = configuration(&host, &pebble.directory_url(), &pebble.https_root(), ONE);
+        program.configure(&other.replace("  pebble:", &format!("  {name}:")));
+        program.run(&["renew"]).expect_code(0);
+        judge(
+            &program.path("out"),
+            &pebble.issuing_root_pem(),
+            &["example.test", "*.example.test"],
+        );
+        host.expect_clean();
+    }
+}
+
+/// What a certificate that is not configured any more left behind is removed.
+#[test]
+fn records_of_a_certificate_that_was_removed_are_withdrawn() {
+    let grants = format!(
+        "grant acme name {CHALLENGE} TXT; grant acme name _acme-challenge.www.example.test TXT;"
+    );
+    let host = Host::start("_acme-challenge 120 TXT foreign\n", &grants);
+    let pebble = Pebble::new(Version::Newest, host.addr()).start();
+    let program = with_pebble(&host, &pebble, ONE);
+    killed_with_its_record_in_place(&program);
+    assert!(dns::txt(host.addr(), CHALLENGE).len() > 1);
+    let other = "  www: {names: [www.example.test]}\n";
+    let other = configuration(&host, &pebble.directory_url(), &pebble.https_root(), other);
+    program.configure(&other);
+    program.run(&["renew"]).expect_code(0);
+    host.expect_clean();
+}
+
+/// Killed when the DNS host has the values.
+fn killed_with_its_record_in_place(program: &Countersign) {
     let running = program.start(&["renew", "--log", "trace"]);
     running.wait_for("provider reply");
     running.kill();
-    let pebble = Pebble::new(Version::Newest, host.addr()).start();
-    let other = configuration(&host, &pebble.directory_url(), &pebble.https_root(), ONE);
-    program.configure(&other.replace("  pebble:", "  other:"));
-    program.run(&["renew"]).expect_code(0);
-    judge(
-        &program.path("out"),
-        &pebble.issuing_root_pem(),
-        &["example.test", "*.example.test"],
-    );
-    host.expect_clean();
 }
