@@ -17,7 +17,8 @@ pub(super) type Kinds = Vec<String>;
 pub(super) struct Log(pub(super) Vec<Value>);
 
 impl Log {
-    /// An effect of a certificate whose order is not in the store yet: save before act.
+    /// An effect of a certificate whose order is not in the store yet: save before act. What only looks changes nothing,
+    /// and need not wait.
     pub(super) fn acted_before_saved(&self) -> Option<String> {
         let mut named: BTreeSet<String> = BTreeSet::new();
         for line in &self.0 {
@@ -25,7 +26,9 @@ impl Log {
             let certificate = field("certificate");
             match field("message") {
                 "committed" => named.retain(|name| !saves(line, name)),
-                "effect" if named.contains(certificate) => return Some(line.to_string()),
+                "effect" if named.contains(certificate) && !only_looks(field("effect")) => {
+                    return Some(line.to_string());
+                }
                 message if message.starts_with("order https://") => {
                     named.insert(certificate.to_owned());
                 }
@@ -141,4 +144,10 @@ fn saves(committed: &Value, certificate: &str) -> bool {
     let keys = fields["keys"].as_str().unwrap_or_default();
     let attempt = format!("attempt/{certificate}");
     fields["ok"] == true && keys.split(' ').any(|key| key == attempt)
+}
+
+/// Whether an effect changes nothing at the authority, at a DNS host, or in the store.
+fn only_looks(effect: &str) -> bool {
+    let looks = ["authorization/", "locate/", "observe/", "order/"];
+    looks.iter().any(|look| effect.starts_with(look))
 }
