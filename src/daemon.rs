@@ -34,8 +34,6 @@ const LEASE: &str = "worker";
 pub struct Daemon {
     /// What all workers share.
     pub shared: Arc<Shared>,
-    /// Answers as long as this lives.
-    _nameserver: Option<Nameserver>,
 }
 
 /// Why it does not run.
@@ -82,7 +80,7 @@ pub async fn open_store(config: &Config, clock: &Clock) -> Result<(Session, Seal
 }
 
 impl Daemon {
-    /// Opens the store, takes the nameserver's sockets, and goes on with the removal of what a dead process left.
+    /// Opens the store and goes on with the removal of what a dead process left.
     pub async fn open(
         config: &Config,
         clock: Clock,
@@ -104,7 +102,7 @@ impl Daemon {
             Some(settings) => {
                 let settings = nameserver_settings(settings);
                 let (store, fence) = session.clone().into_parts();
-                Some(Nameserver::start(settings, store, fence, clock.clone()).await?)
+                Some(Nameserver::open(settings, store, fence, clock.clone()).await?)
             }
             None => None,
         };
@@ -154,13 +152,14 @@ impl Daemon {
             clock,
             ledger,
             authorities,
+            config.profiles(),
             providers,
+            nameserver,
             certificates,
             watchers,
         );
         Ok(Self {
             shared: Arc::new(shared),
-            _nameserver: nameserver,
         })
     }
 }
@@ -197,7 +196,7 @@ fn authority(
         directory: settings.directory.clone(),
         trust,
         insecure: settings.insecure,
-        hosts: Vec::new(),
+        hosts: settings.hosts.clone(),
         user_agent: USER_AGENT.to_owned(),
     };
     let client =
@@ -214,7 +213,7 @@ fn authority(
         client,
         dns: Dns::new(dns_settings(dns), clock.clone()),
         permits: Arc::new(Semaphore::new(PARALLEL)),
-        account: Mutex::new(()),
+        account: Mutex::default(),
     })
 }
 

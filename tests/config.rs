@@ -363,6 +363,7 @@ fn cases() -> Vec<(&'static str, String)> {
         ("url-scheme", authorities("{corp: {directory: \"ftp://ca.test/dir\"}}")),
         ("url-password", authorities("{corp: {directory: \"https://user:hunter2@ca.test/dir\"}}")),
         ("contact", authorities("{corp: {directory: \"https://ca.test/dir\", contact: [ops, \"a@b.test,c@d.test\"]}}")),
+        ("authority-hosts", authorities("{corp: {directory: \"https://ca.test/dir\", hosts: [\"files.ca.test:8443\", \"https://ca.test/x\"]}}")),
         ("external-account", authorities("{corp: {directory: \"https://ca.test/dir\", external-account: {key-id: a}}}")),
         ("later-include", top("include: conf.d/*.yaml")),
         ("later-targets", top("targets: {web1: {files: {directory: /x}}}")),

@@ -64,10 +64,13 @@ impl Origins {
         let origin = host_and_port(&url);
         if origin != self.own && !self.listed.contains(&origin) {
             return Err(refused(format!(
-                "{} is not on the directory's own host {}:{}; an authority's URLs must be on the host of its `directory`",
+                "{} is not on the directory's own host {}:{}; if it belongs to the authority, list {}:{} under its \
+                 `hosts` in the configuration",
                 shown(text),
                 self.own.0,
                 self.own.1,
+                origin.0,
+                origin.1,
             )));
         }
         Ok(url)
@@ -152,7 +155,7 @@ mod tests {
         assert_eq!(
             refusal(&origins, "https://evil.example/x"),
             "the authority's order URL `https://evil.example/x` is not on the directory's own host ca.example:443; \
-             if it belongs to the authority, list evil.example:443 under `hosts`"
+             if it belongs to the authority, list evil.example:443 under its `hosts` in the configuration"
         );
         for bad in [
             "http://ca.example/x",

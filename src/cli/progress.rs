@@ -19,7 +19,7 @@ use crate::engine::names::CertificateName;
 use crate::engine::reaction::Failure;
 use crate::run::progress::Progress;
 use crate::run::records;
-use crate::run::worker::INTERRUPTED;
+use crate::run::worker::is_interruption;
 use crate::store::Session;
 
 /// Said when a person wants the pass to stop.
@@ -208,9 +208,9 @@ impl Board {
                 }
                 came
             }
-            Some(failure) if failure.sentence == INTERRUPTED => {
+            Some(failure) if is_interruption(failure) => {
                 self.tally.interrupted += 1;
-                INTERRUPTED.to_owned()
+                failure.sentence.clone()
             }
             Some(failure) => {
                 self.tally.failed += 1;

@@ -134,7 +134,7 @@ async fn next(
         let Some(certificate) = saved else { continue };
         let at = certificate
             .value
-            .due(&shared.certificates[name].specification)
+            .due(&shared.certificates[name].specification, &shared.profiles)
             .at;
         if next.as_ref().is_none_or(|(_, earliest)| at < *earliest) {
             next = Some((name.clone(), at));

@@ -87,7 +87,11 @@ impl Checker<'_> {
             );
         }
         let directory = self.directory_url(at, name, authority);
-        let contact = self.contacts(&at.key("contact"), authority.contact.as_deref());
+        let written = |list: &'_ &Vec<String>| !list.is_empty();
+        let contact = (authority.contact.as_ref().filter(written))
+            .map(|it| self.each(&at.key("contact"), it, "mail address", Self::contact));
+        let hosts = (authority.hosts.as_ref().filter(written))
+            .map(|it| self.each(&at.key("hosts"), it, "host", Self::origin));
         let profile = (authority.profile.as_ref()).map(|it| self.text(&at.key("profile"), it));
         let chain = (authority.chain.as_ref()).map(|it| self.text(&at.key("chain"), it));
         let trust = (authority.trust.as_ref()).map(|it| self.path(&at.key("trust"), it));
@@ -98,13 +102,14 @@ impl Checker<'_> {
             name: parsed?,
             directory: directory?,
             agree_to_terms: authority.agree_to_terms.unwrap_or(false),
-            contact: contact?,
+            contact: optional(contact)?.unwrap_or_default(),
             profile: optional(profile)?,
             external_account: optional(external_account)?,
             chain: optional(chain)?,
             trust: optional(trust)?,
             dns: optional(dns)?,
             insecure: authority.insecure.unwrap_or(false),
+            hosts: optional(hosts)?.unwrap_or_default(),
         })
     }
 
@@ -182,14 +187,25 @@ impl Checker<'_> {
         }
     }
 
-    fn contacts(&mut self, at: &Path<'_>, contacts: Option<&[String]>) -> Option<Vec<String>> {
-        let contacts = contacts.unwrap_or_default();
-        let checked: Vec<String> = contacts
-            .iter()
-            .enumerate()
-            .filter_map(|(index, contact)| self.contact(&at.index(index), contact))
-            .collect();
-        (checked.len() == contacts.len()).then_some(checked)
+    /// `name` or `name:port`.
+    fn origin(&mut self, at: &Path<'_>, text: &str) -> Option<String> {
+        let url = Url::parse(&format!("https://{text}/")).ok();
+        let good = url.is_some_and(|url| {
+            url.has_host()
+                && url.path() == "/"
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+                && url.fragment().is_none()
+        });
+        if !good {
+            self.problems.value(
+                at,
+                format!("`{text}` is not a host"),
+                "write name or name:port, e.g. files.ca.example:8443",
+            );
+        }
+        good.then(|| text.to_owned())
     }
 
     /// RFC 8555 section 7.3: one address, no header fields.

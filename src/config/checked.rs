@@ -9,6 +9,7 @@ use countersign_providers::record::DnsName;
 use countersign_providers::rfc2136;
 use countersign_providers::secret::SecretSource;
 
+use crate::engine::certificate::Profiles;
 use crate::engine::key::KeyType;
 use crate::engine::names::{CertificateName, Identifier};
 
@@ -114,6 +115,8 @@ pub struct Authority {
     pub dns: Option<DnsSettings>,
     /// Whether plain http is allowed.
     pub insecure: bool,
+    /// Hosts, `name` or `name:port`, on which its URLs may be besides the directory's own.
+    pub hosts: Vec<String>,
 }
 
 /// An external account (RFC 8555 section 7.3.4).
@@ -231,6 +234,14 @@ impl Config {
     pub fn load(file: &FilePath) -> Result<Self, ConfigErrors> {
         let text = read(file)?;
         Self::parse(file, &text)
+    }
+
+    /// What each authority is asked for.
+    pub fn profiles(&self) -> Profiles {
+        let authorities = self.authorities.iter();
+        authorities
+            .map(|it| (it.name.to_string(), it.profile.clone()))
+            .collect()
     }
 
     /// Checks `text`, the contents of `file`.

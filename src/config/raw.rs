@@ -75,6 +75,8 @@ pub(super) struct Authority {
     pub(super) trust: Option<String>,
     /// How the DNS looks from this authority, where that differs from `dns` at the top.
     pub(super) dns: Option<Dns>,
+    /// Other hosts, `name` or `name:port`, on which its URLs may be. Default: only that of its directory.
+    pub(super) hosts: Option<Vec<String>>,
     /// Allows a directory over plain http.
     pub(super) insecure: Option<bool>,
     #[serde(flatten)]

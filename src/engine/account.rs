@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::order::CaFault;
-use super::reaction::{CA_PATIENCE, Failure, Reaction, Whose, to_ca_fault};
+use super::reaction::{CA_PATIENCE, CA_SILENCE, Failure, Reaction, Whose, to_ca_fault};
 use super::{EffectId, Pending, Wanted, due};
 
 /// After a refusal that needs a person, the account is tried again this much later.
@@ -39,6 +39,9 @@ pub struct Account {
     not_before: Option<Timestamp>,
     #[serde(skip)]
     turn: u32,
+    /// When the first of the failures in a row was.
+    #[serde(skip)]
+    failing_since: Option<Timestamp>,
 }
 
 /// What an account wants.
@@ -69,6 +72,7 @@ impl Account {
             failure: None,
             not_before: None,
             turn: 0,
+            failing_since: None,
         }
     }
 
@@ -89,6 +93,7 @@ impl Account {
                 self.failure = None;
                 self.not_before = None;
                 self.turn = 0;
+                self.failing_since = None;
             }
             Event::Registered(Err(fault)) => self.refused(now, &fault),
         }
@@ -117,6 +122,14 @@ impl Account {
         }
         self.failure = None;
         self.turn = 0;
+        self.failing_since = None;
+    }
+
+    /// The authority does not know the account at `url` any more: the key is kept, and registered again.
+    pub fn lost(&mut self, url: &str) {
+        if self.url.as_deref() == Some(url) {
+            self.url = None;
+        }
     }
 
     fn wanted(&self) -> Option<Wanted<Effect>> {
@@ -135,9 +148,11 @@ impl Account {
     fn refused(&mut self, now: Timestamp, fault: &CaFault) {
         let reaction = to_ca_fault(fault, self.turn, "registering the account");
         self.turn += 1;
+        let since = *self.failing_since.get_or_insert(now);
+        let silent = self.turn > 1 && now >= later(since, CA_SILENCE);
         match reaction {
             Reaction::Again(pause) => {
-                if self.turn >= CA_PATIENCE || pause > Duration::from_secs(60) {
+                if silent || self.turn >= CA_PATIENCE || pause > Duration::from_secs(60) {
                     let mut failure = Failure::new(fault.whose(), fault.to_string());
                     failure.not_before = wish(fault);
                     self.failure = Some(failure);
@@ -264,6 +279,37 @@ mod tests {
         let account: Account = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(effect(&account, 899), None);
         assert!(effect(&account, 900).is_some());
+    }
+
+    #[test]
+    fn a_silent_authority_is_asked_twice_and_no_more() {
+        let mut account = with_key();
+        for second in [10, 21] {
+            let (id, _) = effect(&account, second).unwrap();
+            let fault = CaFault::Unreachable("silence".to_owned());
+            assert_eq!(account.failure(), None);
+            account.apply(at(second), &id, Event::Registered(Err(fault)));
+        }
+        assert!(account.failure().is_some());
+    }
+
+    #[test]
+    fn an_account_that_the_authority_lost_is_registered_again_with_its_key() {
+        let mut account = with_key();
+        let (id, _) = effect(&account, 0).unwrap();
+        account.apply(
+            at(0),
+            &id,
+            Event::Registered(Ok("https://ca.test/1".to_owned())),
+        );
+        account.lost("https://ca.test/another");
+        assert!(account.ready().is_some());
+        account.lost("https://ca.test/1");
+        assert_eq!(account.ready(), None);
+        assert_eq!(
+            effect(&account, 0).map(|(_, effect)| effect),
+            Some(Effect::Register)
+        );
     }
 
     #[test]

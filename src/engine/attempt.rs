@@ -99,8 +99,10 @@ struct Known {
     authorizations: Vec<AuthorizationKnown>,
     /// Failures of the current kind of request in a row.
     turn: u32,
-    /// The last fault, for `status`.
-    fault: Option<String>,
+    /// When the first of them was.
+    failing_since: Option<Timestamp>,
+    /// The last fault, while it is retried.
+    fault: Option<Failure>,
     /// Everything is released and nothing else done until the next start.
     suspended: bool,
 }
@@ -120,7 +122,7 @@ struct AuthorizationKnown {
     responded: bool,
     turn: u32,
     not_before: Option<Timestamp>,
-    fault: Option<String>,
+    fault: Option<Failure>,
 }
 
 impl Attempt {
@@ -228,14 +230,14 @@ impl Attempt {
     }
 
     /// The last fault that is being retried, and when.
-    pub fn trouble(&self) -> Option<(&str, Option<Timestamp>)> {
+    pub fn trouble(&self) -> Option<(&Failure, Option<Timestamp>)> {
         if let Some(fault) = &self.known.fault {
             return Some((fault, self.not_before.max(self.known.order_due)));
         }
         let of_part = |a: &'_ AuthorizationKnown| a.fault.is_some();
         let part = self.known.authorizations.iter().find(|a| of_part(a))?;
         part.fault
-            .as_deref()
+            .as_ref()
             .map(|fault| (fault, part.not_before.or(part.due)))
     }
 

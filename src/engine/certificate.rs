@@ -1,6 +1,8 @@
 //! What is known of one certificate of the configuration: what is issued, what failed, what comes next.
 
-use countersign_providers::clock::later;
+use std::collections::BTreeMap;
+
+use countersign_providers::clock::{between, later};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,25 @@ pub struct Specification {
     pub identifiers: Vec<Identifier>,
     /// The kind of its key.
     pub key: KeyType,
+}
+
+/// The profile that each authority of the configuration is asked for (draft-ietf-acme-profiles), by its name there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profiles(BTreeMap<String, Option<String>>);
+
+impl Profiles {
+    /// Whether the authority of `issued` would be asked for another profile now. One that is not configured any more
+    /// is asked for nothing: that is for the next renewal.
+    pub(super) fn differ(&self, issued: &Issued) -> bool {
+        let wanted = self.0.get(&issued.authority);
+        wanted.is_some_and(|wanted| *wanted != issued.profile)
+    }
+}
+
+impl FromIterator<(String, Option<String>)> for Profiles {
+    fn from_iter<I: IntoIterator<Item = (String, Option<String>)>>(profiles: I) -> Self {
+        Self(profiles.into_iter().collect())
+    }
 }
 
 /// One certificate of the configuration.
@@ -42,6 +63,9 @@ pub struct Issued {
     pub specification: Specification,
     /// The authority's name in the configuration.
     pub authority: String,
+    /// The profile that it was asked for.
+    #[serde(default)]
+    pub profile: Option<String>,
     /// Lower-case hex.
     pub serial: String,
     /// SHA-256 of the leaf's DER, lower-case hex.
@@ -90,8 +114,9 @@ impl Certificate {
     }
 
     /// When the next attempt is due and why.
-    pub fn due(&self, wanted: &Specification) -> Due {
-        renewal::due(self.current.as_ref(), self.trouble.as_ref(), wanted)
+    pub fn due(&self, wanted: &Specification, profiles: &Profiles) -> Due {
+        let is_other = |issued: &Issued| issued.specification != *wanted || profiles.differ(issued);
+        renewal::due(self.current.as_ref(), self.trouble.as_ref(), is_other)
     }
 
     /// Records a new certificate.
@@ -115,6 +140,15 @@ impl Certificate {
             since: now,
             retry_at,
         });
+    }
+
+    /// The other side asked, after the newest attempt had failed, not to be asked again before `until`.
+    pub fn held(&mut self, until: Timestamp) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.retry_at = trouble.retry_at.max(until);
+            let pause = between(trouble.since, until);
+            trouble.failure.not_before = trouble.failure.not_before.max(Some(pause));
+        }
     }
 
     /// Whether a person must act before anything can go on.
@@ -156,6 +190,47 @@ mod tests {
         certificate.failed(at(0), failure);
         let retry_at = certificate.trouble.map(|trouble| trouble.retry_at);
         assert_eq!(retry_at, Some(later(at(0), Duration::from_secs(36_000))));
+    }
+
+    #[test]
+    fn a_wish_that_comes_after_the_end_is_a_floor_too() {
+        let mut certificate = Certificate::new(CertificateName::parse("web").unwrap());
+        certificate.failed(at(0), Failure::new(Whose::DnsHost, "no"));
+        certificate.held(at(82));
+        let trouble = certificate.trouble.as_ref().unwrap();
+        assert_eq!((trouble.retry_at, trouble.floor()), (at(82), Some(at(82))));
+        certificate.held(at(30));
+        assert_eq!(certificate.trouble.unwrap().retry_at, at(82));
+    }
+
+    #[test]
+    fn another_profile_is_a_change_and_another_authority_is_none() {
+        let mut certificate = Certificate::new(CertificateName::parse("web").unwrap());
+        let specification = Specification {
+            identifiers: Vec::new(),
+            key: KeyType::P256,
+        };
+        certificate.issued(Issued {
+            epoch: 1,
+            generation: 1,
+            specification: specification.clone(),
+            authority: "corp".to_owned(),
+            profile: Some("short".to_owned()),
+            serial: String::new(),
+            sha256: String::new(),
+            issuer: String::new(),
+            not_before: at(0),
+            not_after: at(90),
+            renew_at: at(60),
+        });
+        let reason = |authority: &str, profile: Option<&str>| {
+            let one = (authority.to_owned(), profile.map(str::to_owned));
+            let profiles = [one].into_iter().collect();
+            certificate.due(&specification, &profiles).reason
+        };
+        assert_eq!(reason("corp", Some("short")), renewal::Reason::Renewal);
+        assert_eq!(reason("corp", None), renewal::Reason::Changed);
+        assert_eq!(reason("other", None), renewal::Reason::Renewal);
     }
 
     #[test]

@@ -177,6 +177,11 @@ impl CaFault {
             Self::Refused { .. } | Self::Unreachable(_) | Self::Malformed(_) => Whose::Authority,
         }
     }
+
+    /// Whether the authority does not know the account any more (section 6.7).
+    pub fn is_about_lost_account(&self) -> bool {
+        matches!(self, Self::Refused { problem, .. } if problem.kind == "accountDoesNotExist")
+    }
 }
 
 fn problem_text(problem: &Problem) -> String {

@@ -26,6 +26,9 @@ const HOST_PAUSES: [Duration; 4] = [
 /// Server errors (5xx) and cut connections in a row before an attempt without an order is given up.
 pub(super) const CA_PATIENCE: u32 = 5;
 
+/// Nor is it asked once more when it has not answered for this long: that is two connections that nobody took.
+pub(super) const CA_SILENCE: Duration = Duration::from_secs(10);
+
 /// Why something failed, for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -147,6 +150,7 @@ pub(super) fn refusal(problem: &Problem, whose: Whose, what: &str) -> Failure {
 fn hint(problem: &Problem) -> Option<&'static str> {
     Some(match (problem.kind.as_str(), problem.status) {
         ("", Some(404 | 405)) => "check the `directory` URL",
+        ("accountDoesNotExist", _) => "the account is registered again with the next attempt",
         ("caa", _) => "allow this authority in the CAA record of the name",
         ("externalAccountRequired", _) => {
             "ask the authority for a key id and a MAC key, and set `external-account: {key-id: ID, mac-key: {file: PATH}}`"
@@ -166,8 +170,7 @@ fn hint(problem: &Problem) -> Option<&'static str> {
 /// Whose move a problem type is (RFC 8555 section 6.7).
 pub(super) fn whose(kind: &str) -> Whose {
     match kind {
-        "accountDoesNotExist"
-        | "caa"
+        "caa"
         | "externalAccountRequired"
         | "invalidContact"
         | "invalidProfile"
@@ -177,7 +180,12 @@ pub(super) fn whose(kind: &str) -> Whose {
         | "userActionRequired"
         | "agreementRequired" => Whose::You,
         "dns" | "unauthorized" | "incorrectResponse" => Whose::DnsHost,
-        "badCSR" | "badSignatureAlgorithm" | "badPublicKey" | "malformed" => Whose::Countersign,
+        // Registered again by itself.
+        "accountDoesNotExist"
+        | "badCSR"
+        | "badSignatureAlgorithm"
+        | "badPublicKey"
+        | "malformed" => Whose::Countersign,
         _ => Whose::Authority,
     }
 }
@@ -198,7 +206,8 @@ pub(super) fn to_provider_error(
     }
 }
 
-fn provider_failure(error: &ProviderError, provider: &str) -> Failure {
+/// The failure that a DNS host answered with.
+pub(super) fn provider_failure(error: &ProviderError, provider: &str) -> Failure {
     let whose = match error.kind {
         ErrorKind::Auth
         | ErrorKind::Permission

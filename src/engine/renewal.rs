@@ -5,7 +5,7 @@ use std::time::Duration;
 use countersign_providers::clock::{between, earlier, later};
 use jiff::Timestamp;
 
-use super::certificate::{Issued, Specification, Trouble};
+use super::certificate::{Issued, Trouble};
 
 /// Pauses after the first failures in a row; after them, daily (Let's Encrypt's integration guide).
 const LADDER: [Duration; 3] = [
@@ -42,11 +42,15 @@ pub enum Reason {
     Retry,
 }
 
-/// When the next attempt for a certificate is due.
-pub fn due(current: Option<&Issued>, trouble: Option<&Trouble>, wanted: &Specification) -> Due {
+/// When the next attempt for a certificate is due; `is_other` says whether something else is wanted now.
+pub fn due(
+    current: Option<&Issued>,
+    trouble: Option<&Trouble>,
+    is_other: impl Fn(&Issued) -> bool,
+) -> Due {
     let reason = match current {
         None => Reason::Missing,
-        Some(issued) if issued.specification != *wanted => Reason::Changed,
+        Some(issued) if is_other(issued) => Reason::Changed,
         Some(issued) => match trouble {
             Some(trouble) if trouble.retry_at > issued.renew_at => {
                 return Due {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use countersign_providers::clock::Clock;
 use countersign_providers::record::DnsName;
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
@@ -39,55 +40,68 @@ pub struct Settings {
     pub hosts: BTreeMap<DnsName, Vec<IpAddr>>,
 }
 
-/// The running server; it stops when dropped.
+/// The server: a provider from the beginning, answering from the first [`Nameserver::listen`] on; it stops when dropped.
 pub struct Nameserver {
     provider: Arc<BuiltIn>,
+    listen: Vec<SocketAddr>,
+    clock: Clock,
+    running: OnceCell<Running>,
+}
+
+struct Running {
     addresses: Vec<SocketAddr>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Nameserver {
-    /// Takes the sockets, loads the values that the store holds, and answers from then on. Changes are committed
-    /// under `fence`.
-    pub async fn start(
+    /// Loads the values that the store holds. Changes are committed under `fence`.
+    pub async fn open(
         settings: Settings,
         store: Arc<dyn Store>,
         fence: Fence,
         clock: Clock,
     ) -> Result<Self, NameserverError> {
         check(&settings)?;
+        let listen = settings.listen.clone();
+        let provider = BuiltIn::load(settings, store, fence, clock.now()).await?;
+        Ok(Self {
+            provider: Arc::new(provider),
+            listen,
+            clock,
+            running: OnceCell::new(),
+        })
+    }
+
+    /// Takes the sockets, unless that is done, and answers from then on. The addresses with the ports that were really
+    /// taken, in the order of the settings.
+    pub async fn listen(&self) -> Result<&[SocketAddr], NameserverError> {
+        let running = self.running.get_or_try_init(|| self.start()).await?;
+        Ok(&running.addresses)
+    }
+
+    async fn start(&self) -> Result<Running, NameserverError> {
         let mut listeners = Vec::new();
-        for &address in &settings.listen {
+        for &address in &self.listen {
             let bound = Listener::bind(address).await;
             listeners.push(bound.map_err(|error| cannot_listen(address, &error))?);
         }
-        let provider = BuiltIn::load(settings, store, fence, clock.now()).await?;
         let guests = Guests::new();
         let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
         let tasks = listeners
             .into_iter()
-            .flat_map(|listener| listener.serve(provider.published(), &guests, &clock))
+            .flat_map(|listener| listener.serve(self.provider.published(), &guests, &self.clock))
             .collect();
         debug!(?addresses, "the built-in nameserver answers");
-        Ok(Self {
-            provider: Arc::new(provider),
-            addresses,
-            tasks,
-        })
+        Ok(Running { addresses, tasks })
     }
 
     /// The server as a provider.
     pub fn provider(&self) -> Arc<BuiltIn> {
         Arc::clone(&self.provider)
     }
-
-    /// Where it listens, with the ports that were really taken, in the order of the settings.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
-    }
 }
 
-impl Drop for Nameserver {
+impl Drop for Running {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.abort();

@@ -8,10 +8,12 @@ use crate::acme::{AccountKey, ExternalAccount};
 use crate::engine::account::{Account, AccountId, Effect, Event};
 use crate::engine::order::CaFault;
 use crate::engine::reaction::{Failure, Whose};
-use crate::store::{Saved, Sealed, Write};
+use crate::store::{Saved, Sealed, StoreError, Write};
 
 /// An account that can be used.
 pub struct Ready {
+    /// What it belongs to.
+    pub id: AccountId,
     /// Its URL.
     pub url: String,
     /// Its key's thumbprint.
@@ -20,9 +22,24 @@ pub struct Ready {
     pub key: AccountKey,
 }
 
-/// Brings the account of `authority` as far as it goes now.
+/// Brings the account of `authority` as far as it goes now. Whoever waited while somebody else tried in vain is told
+/// the same.
 pub async fn ready(shared: &Shared, authority: &Authority) -> Result<Ready, Failure> {
-    let _alone = authority.account.lock().await;
+    let asked = shared.clock.elapsed();
+    let mut last = authority.account.lock().await;
+    if let Some((at, failure)) = last.as_ref()
+        && *at > asked
+    {
+        return Err(failure.clone());
+    }
+    let result = make_ready(shared, authority).await;
+    if let Err(failure) = &result {
+        *last = Some((shared.clock.elapsed(), failure.clone()));
+    }
+    result
+}
+
+async fn make_ready(shared: &Shared, authority: &Authority) -> Result<Ready, Failure> {
     let id = id(authority);
     let key = records::account(&id);
     let loaded = shared
@@ -36,9 +53,10 @@ pub async fn ready(shared: &Shared, authority: &Authority) -> Result<Ready, Fail
         if let Some((url, thumbprint)) = account.value.ready() {
             let (url, thumbprint) = (url.to_owned(), thumbprint.to_owned());
             return Ok(Ready {
+                key: load_key(shared, &id).await?,
+                id,
                 url,
                 thumbprint,
-                key: load_key(shared, &id).await?,
             });
         }
         if let Some((failure, _)) = account.value.failure() {
@@ -70,6 +88,24 @@ pub async fn ready(shared: &Shared, authority: &Authority) -> Result<Ready, Fail
             .save(&mut [&mut account], writes)
             .await
             .map_err(store_failure)?;
+    }
+}
+
+/// Notes that the authority does not know `account` any more: the next attempt registers its key again.
+pub(super) async fn lost(shared: &Shared, account: &Ready) -> Result<(), Failure> {
+    let loaded = shared
+        .session
+        .load::<Account>(records::account(&account.id))
+        .await
+        .map_err(store_failure)?;
+    let Some(mut saved) = loaded else {
+        return Ok(());
+    };
+    saved.value.lost(&account.url);
+    match shared.session.save(&mut [&mut saved], Vec::new()).await {
+        // Another attempt noted it, or registers it again already.
+        Ok(()) | Err(StoreError::Conflict(_)) => Ok(()),
+        Err(error) => Err(store_failure(error)),
     }
 }
 

@@ -8,6 +8,7 @@ use countersign_providers::{Context, ErrorKind, ProviderError};
 
 use futures_util::future::join_all;
 
+use super::BUILT_IN;
 use super::shared::{Authority, Shared, Wanted};
 use crate::dns::{DnsError, DnsErrorKind, Walk, Whose as Blame};
 use crate::engine::attempt::{LocateFault, Located};
@@ -27,13 +28,23 @@ pub async fn locate(
     let name = identifier
         .challenge_name()
         .map_err(|error| final_fault(Failure::new(Whose::You, format!("{identifier}: {error}"))))?;
-    let walk = authority
-        .dns
-        .locate(&name)
-        .await
-        .map_err(|error| dns_fault(&error))?;
+    // The walk may lead to the built-in nameserver. Whoever it does not lead there needs none.
+    let deaf = match &shared.nameserver {
+        Some(nameserver) => nameserver.listen().await.err(),
+        None => None,
+    };
+    let walk = (authority.dns.locate(&name).await).map_err(|error| {
+        let mut fault = dns_fault(&error);
+        if let Some(deaf) = &deaf {
+            fault.failure.sentence.push_str(&format!("; and {deaf}"));
+        }
+        fault
+    })?;
     tracing::trace!(%name, owner = %walk.owner, zone = %walk.zone, "located");
     let (provider, zone) = holder(shared, wanted, &walk).await?;
+    if let (BUILT_IN, Some(deaf)) = (provider.as_str(), deaf) {
+        return Err(final_fault(Failure::new(Whose::You, deaf.to_string())));
+    }
     let patience = shared.providers[&provider].traits().propagation;
     let servers = walk.servers.iter().flat_map(|server| {
         server
@@ -64,7 +75,7 @@ async fn holder(
         .iter()
         .filter(|(name, _)| match &wanted.provider {
             // What is delegated to the built-in nameserver goes there, whatever else is configured.
-            Some(only) => *name == only || *name == super::BUILT_IN,
+            Some(only) => *name == only || *name == BUILT_IN,
             None => true,
         });
     let context = Context {

@@ -13,7 +13,7 @@ use super::delivering;
 use super::progress::Progress;
 use super::records;
 use super::shared::{Authority, Shared, Wanted};
-use super::worker::{Until, Worker};
+use super::worker::{Until, Worker, not_begun};
 use crate::engine::attempt::{Attempt, Effect, End, Event, Request};
 use crate::engine::certificate::{Certificate, Trouble};
 use crate::engine::names::CertificateName;
@@ -92,7 +92,7 @@ pub async fn next(shared: &Shared) -> Result<Option<Timestamp>, StoreError> {
     let mut next: Option<Timestamp> = None;
     for (name, wanted) in &shared.certificates {
         let certificate = certificate(shared, name).await?.value;
-        let due = certificate.due(&wanted.specification).at;
+        let due = certificate.due(&wanted.specification, &shared.profiles).at;
         next = Some(next.map_or(due, |next| next.min(due)));
     }
     Ok(next)
@@ -119,7 +119,9 @@ async fn job(
         .session
         .load::<Attempt>(records::attempt(name))
         .await?;
-    let due = certificate.value.due(&wanted.specification);
+    let due = certificate
+        .value
+        .due(&wanted.specification, &shared.profiles);
     let skips = selection.ignore_back_off && due.reason == Reason::Retry;
     let now = shared.clock.now();
     let is_due = skips || due.at <= now;
@@ -165,7 +167,11 @@ async fn one(shared: &Arc<Shared>, job: Job, stop: CancellationToken) -> Result<
     if job.why.is_none() && job.attempt.is_none() {
         return delivering::deliver(shared, &job.certificate.value, wanted).await;
     }
-    let (_slot, mut worker) = worker(shared, job, wanted, stop).await?;
+    let (_slot, mut worker) = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Err(not_begun()),
+        worker = worker(shared, job, wanted, stop.clone()) => worker?,
+    };
     worker.drive(Until::Decided).await?;
     let issued = worker.certificate().clone();
     let end = worker.end().cloned();
@@ -314,7 +320,7 @@ fn authority_for(trouble: Option<&Trouble>, wanted: &Wanted) -> String {
 fn because(reason: Reason) -> &'static str {
     match reason {
         Reason::Missing => "there is no certificate yet",
-        Reason::Changed => "its names or key were changed",
+        Reason::Changed => "its names, key or profile were changed",
         Reason::Renewal => "its renewal is due",
         Reason::Retry => "the last attempt failed",
     }

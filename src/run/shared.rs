@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
 
 use countersign_providers::Provider;
 use countersign_providers::clock::Clock;
@@ -12,9 +13,11 @@ use crate::acme;
 use crate::config;
 use crate::deliver::Target;
 use crate::dns::Dns;
-use crate::engine::certificate::Specification;
+use crate::engine::certificate::{Profiles, Specification};
 use crate::engine::names::CertificateName;
+use crate::engine::reaction::Failure;
 use crate::ledger::Ledger;
+use crate::nameserver::Nameserver;
 use crate::store::{Sealer, Session};
 
 /// Certificates that one authority is asked for at the same time.
@@ -32,8 +35,12 @@ pub struct Shared {
     pub ledger: Ledger,
     /// The authorities, by their name in the configuration.
     pub authorities: BTreeMap<String, Authority>,
+    /// What the authorities are asked for.
+    pub profiles: Profiles,
     /// The DNS hosts, by their name in the configuration.
     pub providers: BTreeMap<String, Arc<dyn Provider>>,
+    /// The built-in nameserver, a provider too; it answers once somebody looks at the DNS.
+    pub nameserver: Option<Nameserver>,
     /// The certificates of the configuration.
     pub certificates: BTreeMap<CertificateName, Wanted>,
     /// Whoever watches.
@@ -52,8 +59,8 @@ pub struct Authority {
     pub dns: Dns,
     /// Bounds the certificates that it is asked for at the same time.
     pub permits: Arc<Semaphore>,
-    /// Held while the account is made, so that it is made once.
-    pub account: Mutex<()>,
+    /// Held while the account is made, so that it is made once; how the last try failed, and when.
+    pub account: Mutex<Option<(Duration, Failure)>>,
 }
 
 /// One certificate as wanted.
@@ -90,7 +97,9 @@ impl Shared {
         clock: Clock,
         ledger: Ledger,
         authorities: BTreeMap<String, Authority>,
+        profiles: Profiles,
         providers: BTreeMap<String, Arc<dyn Provider>>,
+        nameserver: Option<Nameserver>,
         certificates: BTreeMap<CertificateName, Wanted>,
         watchers: Watchers,
     ) -> Self {
@@ -100,7 +109,9 @@ impl Shared {
             clock,
             ledger,
             authorities,
+            profiles,
             providers,
+            nameserver,
             certificates,
             watchers,
             turns: StdMutex::default(),

@@ -11,7 +11,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::accounts::{Ready, internal, store_failure};
+use super::accounts::{self, Ready, internal, store_failure};
 use super::journal::Journal;
 use super::progress::Progress;
 use super::shared::{Authority, Shared, Wanted};
@@ -22,17 +22,30 @@ use crate::engine::EffectId;
 use crate::engine::attempt::{Attempt, Effect, End, Event, Request, Step, TTL};
 use crate::engine::certificate::{Certificate, Issued, Specification};
 use crate::engine::ledger::{Owner, RecordId};
+use crate::engine::order::CaFault;
 use crate::engine::reaction::{Failure, Whose};
 use crate::engine::renewal::renew_at;
 use crate::ledger::PresentError;
 use crate::store::{Keep, Saved, Sealed, Write};
 
 /// Says of an attempt that it was left because a person wanted the pass to stop.
-pub const INTERRUPTED: &str = "interrupted; the next run goes on with its order";
+const INTERRUPTED: &str = "interrupted; the next run goes on with its order";
+/// Says of a certificate that its turn had not come by then.
+const NOT_BEGUN: &str = "interrupted before it began";
 /// In the foreground, an authority that wants to be left alone for longer than this ends the pass.
 const FOREGROUND_PATIENCE: Duration = Duration::from_secs(30);
 /// When asked to stop, records are released within this.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why a certificate whose turn had not come is left when a person wants the pass to stop.
+pub(super) fn not_begun() -> Failure {
+    Failure::new(Whose::You, NOT_BEGUN)
+}
+
+/// Whether it is no failure, but a person wanted the pass to stop.
+pub fn is_interruption(failure: &Failure) -> bool {
+    [INTERRUPTED, NOT_BEGUN].contains(&failure.sentence.as_str())
+}
 
 /// One attempt being driven.
 pub struct Worker {
@@ -199,9 +212,7 @@ impl Worker {
                 Some(_) => {}
                 None => {
                     if let Some(failure) = self.reason_to_stop(now) {
-                        self.suspend(&failure).await?;
-                        let deadline = countersign_providers::clock::later(now, DRAIN);
-                        given_up = Some((failure, deadline));
+                        given_up = Some((failure.clone(), self.suspend(&failure).await?));
                         continue;
                     }
                 }
@@ -212,7 +223,16 @@ impl Worker {
                 .map_or(LONGEST_SLEEP, |wake| self.shared.clock.until(wake));
             tokio::select! {
                 biased;
-                Some(joined) = running.tasks.join_next() => self.take(&mut running, joined).await?,
+                Some(joined) = running.tasks.join_next() => {
+                    let Some(failure) = self.take(&mut running, joined).await? else {
+                        continue;
+                    };
+                    // What cannot be done now is no better when it is repeated.
+                    if given_up.is_some() {
+                        return Err(failure);
+                    }
+                    given_up = Some((failure.clone(), self.suspend(&failure).await?));
+                }
                 () = self.stop.cancelled(), if given_up.is_none() => {}
                 () = self.shared.clock.sleep(pause.min(LONGEST_SLEEP)) => {}
             }
@@ -239,23 +259,24 @@ impl Worker {
             self.attempt.value.trouble().filter(|(_, again)| {
                 again.as_ref().is_some_and(far) || self.attempt.value.is_stuck()
             });
-        let (sentence, again) = match (trouble, held) {
-            (Some((sentence, again)), held) => (sentence, again.max(held)),
+        let (mut failure, again) = match (trouble, held) {
+            (Some((failure, again)), held) => (failure.clone(), again.max(held)),
             // It said so to a process before this one.
-            (None, Some(held)) => ("it asked to be left alone for a while", Some(held)),
+            (None, Some(held)) => {
+                let authority = &self.attempt.value.request.authority;
+                let sentence =
+                    format!("authority {authority}: it asked to be left alone for a while");
+                (Failure::new(Whose::Authority, sentence), Some(held))
+            }
             (None, None) => return None,
         };
-        let authority = &self.attempt.value.request.authority;
-        let mut failure = Failure::new(
-            Whose::Authority,
-            format!("authority {authority}: {sentence}"),
-        );
         failure.not_before = again.map(|again| countersign_providers::clock::between(now, again));
         Some(failure)
     }
 
-    /// Stops for now: records are released, the order is kept. What a person did is no failure.
-    async fn suspend(&mut self, failure: &Failure) -> Result<(), Failure> {
+    /// Stops for now: records are released, the order is kept. What a person did is no failure. Until when the rest
+    /// is waited for.
+    async fn suspend(&mut self, failure: &Failure) -> Result<Timestamp, Failure> {
         let now = self.shared.clock.now();
         self.journal
             .note(now, format!("left for another time: {}", failure.sentence));
@@ -264,7 +285,8 @@ impl Worker {
         }
         self.attempt.value.suspend();
         self.note_approach();
-        self.save(Vec::new()).await
+        self.save(Vec::new()).await?;
+        Ok(countersign_providers::clock::later(now, DRAIN))
     }
 
     fn start(&self, running: &mut Running, effects: impl IntoIterator<Item = (EffectId, Effect)>) {
@@ -275,17 +297,26 @@ impl Worker {
         }
     }
 
-    /// Records what came of an effect, and of those that ended meanwhile, and saves it in one transaction.
-    async fn take(&mut self, running: &mut Running, first: Joined) -> Result<(), Failure> {
+    /// Records what came of an effect, and of those that ended meanwhile, and saves it in one transaction. What could
+    /// not be done at all, if any; an error when it could not be saved.
+    async fn take(
+        &mut self,
+        running: &mut Running,
+        first: Joined,
+    ) -> Result<Option<Failure>, Failure> {
         let decided = self.attempt.value.end().is_some();
         let (mut writes, mut failure) = (Vec::new(), None);
         let mut next = Some(first);
         while let Some(joined) = next {
-            let (id, done) = joined.map_err(internal)?;
-            running.ids.remove(&id);
-            match done {
-                Ok(done) => writes.extend(self.note(&id, done)),
-                Err(error) => failure = Some(error),
+            match joined {
+                Ok((id, done)) => {
+                    running.ids.remove(&id);
+                    match done {
+                        Ok(done) => writes.extend(self.note(&id, done)),
+                        Err(error) => failure = Some(error),
+                    }
+                }
+                Err(panic) => failure = Some(internal(panic)),
             }
             next = running.tasks.try_join_next();
         }
@@ -298,7 +329,7 @@ impl Worker {
         }
         self.save(writes).await?;
         self.tell(decided);
-        failure.map_or(Ok(()), Err)
+        Ok(failure)
     }
 
     /// Records what came of an effect; what is to be saved beside the attempt and the certificate.
@@ -313,7 +344,13 @@ impl Worker {
         }
         let mut writes = done.writes;
         self.attempt.value.apply(now, id, done.event);
-        match self.attempt.value.end().cloned().filter(|_| !decided) {
+        match self.attempt.value.end().cloned() {
+            Some(End::Failed(_)) if decided => {
+                if let Some(until) = self.attempt.value.held_until() {
+                    self.certificate.value.held(until);
+                }
+            }
+            None | Some(_) if decided => {}
             None => {}
             Some(End::Issued) => {
                 if let Some(issued) = done.issued {
@@ -352,10 +389,10 @@ impl Worker {
         let name = &self.attempt.value.request.certificate;
         let watchers = &self.shared.watchers;
         let trouble = self.attempt.value.trouble();
-        let sentence = trouble.map(|(sentence, _)| sentence.to_owned());
+        let sentence = trouble.map(|(failure, _)| failure.sentence.clone());
         if sentence != self.trouble {
-            if let Some((sentence, again)) = trouble {
-                let sentence = sentence.to_owned();
+            if let Some((failure, again)) = trouble {
+                let sentence = failure.sentence.clone();
                 watchers.tell(name, Progress::Trouble { sentence, again });
             }
             self.trouble = sentence;
@@ -430,7 +467,14 @@ impl Worker {
         let name = hands.request.certificate.clone();
         tracing::trace!(certificate = %name, effect = %id, "effect");
         Box::pin(async move {
-            let done = hands.perform(effect, &order, walk).await;
+            let (shared, account) = (Arc::clone(&hands.shared), Arc::clone(&hands.account));
+            let mut done = hands.perform(effect, &order, walk).await;
+            let fault = done.as_ref().ok().and_then(|done| done.event.fault());
+            if fault.is_some_and(CaFault::is_about_lost_account)
+                && let Err(failure) = accounts::lost(&shared, &account).await
+            {
+                done = Err(failure);
+            }
             tracing::trace!(certificate = %name, effect = %id, ok = done.is_ok(), "effect done");
             (id, done)
         })
@@ -601,6 +645,7 @@ impl Hands {
                 key: self.request.key,
             },
             authority: self.request.authority.clone(),
+            profile: self.request.profile.clone(),
             renew_at: renew_at(leaf.not_before, leaf.not_after, draw()),
             serial: leaf.serial,
             sha256: leaf.sha256,

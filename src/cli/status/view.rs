@@ -119,7 +119,7 @@ impl Overview {
     ) -> Result<Self, StoreError> {
         let mut certificates = Vec::new();
         for (name, wanted) in &config.certificates {
-            certificates.push(view(name, wanted, session, now).await?);
+            certificates.push(view(config, name, wanted, session, now).await?);
         }
         let left = match session {
             Some(session) => left(config, session).await?,
@@ -144,6 +144,7 @@ impl Overview {
 }
 
 async fn view(
+    config: &Config,
     name: &CertificateName,
     wanted: &config::Certificate,
     session: Option<&Session>,
@@ -166,7 +167,7 @@ async fn view(
         Some(issued) if issued.not_after <= now => State::Expired,
         Some(_) => State::Valid,
     };
-    let due = certificate.due(&specification(wanted));
+    let due = certificate.due(&specification(wanted), &config.profiles());
     let failure = failing(&certificate, &deliveries);
     let undelivered = state != State::None
         && deliveries
@@ -283,7 +284,7 @@ async fn left(config: &Config, session: &Session) -> Result<Vec<Left>, StoreErro
 pub(super) fn reason(due: &Due) -> &'static str {
     match due.reason {
         Reason::Missing => "not issued yet",
-        Reason::Changed => "its names or key changed",
+        Reason::Changed => "its names, key or profile changed",
         Reason::Renewal => "renewal",
         Reason::Retry => "next try",
     }

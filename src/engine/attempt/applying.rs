@@ -7,7 +7,7 @@ use countersign_providers::error::ProviderError;
 use jiff::Timestamp;
 
 use super::event::wish;
-use super::{Attempt, AuthorizationKnown, End, Event, Held, LocateFault, Located};
+use super::{Attempt, AuthorizationKnown, End, Event, Held, Known, LocateFault, Located};
 use crate::engine::EffectId;
 use crate::engine::ledger::RecordId;
 use crate::engine::names::{Identifier, challenge_value};
@@ -16,7 +16,8 @@ use crate::engine::order::{
 };
 use crate::engine::propagation::{Observation, Verdict, Watch};
 use crate::engine::reaction::{
-    CA_PATIENCE, Failure, Reaction, Whose, refusal, to_ca_fault, to_provider_error, whose,
+    CA_PATIENCE, CA_SILENCE, Failure, Reaction, Whose, provider_failure, refusal, to_ca_fault,
+    to_provider_error, whose,
 };
 
 /// Early looks at an order or authorization that the authority is working on: validation and signing often take
@@ -104,8 +105,8 @@ impl Attempt {
                 self.order_url = Some(order.url.clone());
                 self.order_seen(now, order);
             }
-            Err(fault) if self.known.turn + 1 >= CA_PATIENCE && wish(&fault).is_none() => {
-                let failure = unreachable_failure(&fault, &self.request.authority);
+            Err(fault) if wish(&fault).is_none() && self.known.is_over(now) => {
+                let failure = self.failure_of(&fault);
                 self.finish(End::Failed(failure));
             }
             Err(fault) => self.ca_fault(now, &fault, "asking for an order"),
@@ -115,6 +116,7 @@ impl Attempt {
     fn order_seen(&mut self, now: Timestamp, mut order: OrderSeen) {
         let known = &mut self.known;
         known.turn = 0;
+        known.failing_since = None;
         known.fault = None;
         // Only the answer to newOrder names the order; later replies need not.
         order.url = self.order_url.clone().unwrap_or(order.url);
@@ -234,7 +236,7 @@ impl Attempt {
             Err(fault) if fault.transient && known.turn + 1 < LOCATE_TRIES => {
                 known.turn += 1;
                 known.not_before = Some(later(now, LOCATE_PAUSE));
-                known.fault = Some(fault.failure.sentence);
+                known.fault = Some(fault.failure);
                 return;
             }
             Err(fault) => return self.finish(End::Failed(fault.failure)),
@@ -289,7 +291,7 @@ impl Attempt {
                 Ok(pause) => {
                     known.turn += 1;
                     known.not_before = Some(later(now, pause));
-                    known.fault = Some(error.message);
+                    known.fault = Some(provider_failure(&error, provider));
                 }
                 Err(failure) => self.finish(End::Failed(failure)),
             },
@@ -326,7 +328,7 @@ impl Attempt {
                 self.finish(End::Failed(Failure::new(Whose::DnsHost, sentence)));
             }
             Verdict::Waiting { reason } => {
-                known.fault = Some(reason);
+                known.fault = Some(Failure::new(Whose::DnsHost, reason));
                 if watch.should_ensure_again(now, ENSURE_AGAIN) {
                     known.present = false;
                 }
@@ -360,6 +362,7 @@ impl Attempt {
 
     /// A fault of a request about one authorization: the others go on, unless the authority asked for a pause.
     fn ca_fault_at(&mut self, now: Timestamp, part: usize, fault: &CaFault, what: &str) {
+        let failure = self.failure_of(fault);
         let Some(known) = self.known.authorizations.get_mut(part) else {
             return;
         };
@@ -368,7 +371,7 @@ impl Attempt {
                 let again = later(now, pause);
                 known.turn += 1;
                 known.due = Some(again);
-                known.fault = Some(fault.to_string());
+                known.fault = Some(failure);
             }
             Reaction::LookAtOrder => {
                 known.due = Some(later(now, look_pause(known.looks, None)));
@@ -383,13 +386,14 @@ impl Attempt {
         match to_ca_fault(fault, self.known.turn, what) {
             Reaction::Again(pause) => {
                 self.known.turn += 1;
-                self.known.fault = Some(fault.to_string());
+                self.known.failing_since.get_or_insert(now);
+                self.known.fault = Some(self.failure_of(fault));
                 // A longer wish of the authority still holds.
                 self.not_before = self.not_before.max(Some(later(now, pause)));
             }
             // An answer that makes no sense.
             Reaction::LookAtOrder if self.order_url.is_none() => {
-                let failure = unreachable_failure(fault, &self.request.authority);
+                let failure = self.failure_of(fault);
                 self.finish(End::Failed(failure));
             }
             Reaction::LookAtOrder => {
@@ -399,6 +403,11 @@ impl Attempt {
             }
             Reaction::GiveUp(failure) => self.finish_by_authority(failure),
         }
+    }
+
+    fn failure_of(&self, fault: &CaFault) -> Failure {
+        let authority = &self.request.authority;
+        Failure::new(fault.whose(), format!("authority {authority}: {fault}"))
     }
 
     /// It failed there: with several in the configuration, a person wants to know where.
@@ -471,6 +480,12 @@ fn look_pause(looks: u32, retry_after: Option<Duration>) -> Duration {
     }
 }
 
-fn unreachable_failure(fault: &CaFault, authority: &str) -> Failure {
-    Failure::new(fault.whose(), format!("authority {authority}: {fault}"))
+impl Known {
+    /// Whether one more failure of this request is one too many.
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.turn + 1 >= CA_PATIENCE
+            || self
+                .failing_since
+                .is_some_and(|since| now >= later(since, CA_SILENCE))
+    }
 }

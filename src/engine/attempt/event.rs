@@ -128,13 +128,18 @@ pub enum Event {
 impl Event {
     /// The pause that the authority asked for.
     pub(super) fn wish(&self) -> Option<Duration> {
+        self.fault().and_then(wish)
+    }
+
+    /// What went wrong with a request to the authority.
+    pub fn fault(&self) -> Option<&CaFault> {
         match self {
             Self::Ordered(Err(fault))
             | Self::Order(Err(fault))
             | Self::Authorization(_, Err(fault))
             | Self::Responded(_, Err(fault))
             | Self::Finalized(Err(fault))
-            | Self::DownloadFailed(fault) => wish(fault),
+            | Self::DownloadFailed(fault) => Some(fault),
             _ => None,
         }
     }

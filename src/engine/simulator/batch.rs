@@ -284,10 +284,13 @@ impl Life<'_> {
         }
     }
 
-    /// Whether an attempt that goes on has put the record of the authorization at `url`, by what is saved.
+    /// Whether an attempt that goes on has asked for the record of the authorization at `url`, and it is saved where.
     fn is_held(&self, url: &str) -> bool {
         let slots = self.worker.iter().flat_map(|worker| &worker.slots);
-        let open = |attempt: &Rc<Attempt>| attempt.end().is_none();
+        let open = |attempt: &Rc<Attempt>| {
+            let owner = format!("{}{url}", attempt.request.owner_prefix());
+            attempt.end().is_none() && self.checks.has_asked(&owner)
+        };
         slots.enumerate().any(|(number, slot)| {
             let saved = self.store.read(&attempt_key(number));
             let saved = String::from_utf8(saved.unwrap_or_default()).unwrap();

@@ -6,6 +6,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use super::super::ledger::Owner;
 use super::super::propagation::Outcome;
 use super::Kind;
 
@@ -75,6 +76,8 @@ pub(super) struct Checks {
     kept: BTreeSet<u64>,
     /// How many were saved for each slot.
     generations: BTreeMap<usize, u32>,
+    /// Who has asked for a record.
+    asked: BTreeSet<Owner>,
     /// What each server last showed to whom in this process, asked for which value.
     shown: BTreeMap<(Asker, String, usize), Outcome>,
 }
@@ -115,6 +118,14 @@ impl Checks {
             let detail = format!("{what:?} of {who:?} at {now}, not before {until}");
             self.violated(Invariant::Floor, detail);
         }
+    }
+
+    pub(super) fn asked(&mut self, owner: &Owner) {
+        self.asked.insert(owner.clone());
+    }
+
+    pub(super) fn has_asked(&self, owner: &Owner) -> bool {
+        self.asked.contains(owner)
     }
 
     pub(super) fn begun(&mut self, slot: usize, epoch: u64) {

@@ -127,7 +127,7 @@ impl Life<'_> {
         }
         let was_ended = old.end().is_some();
         let mut new = Attempt::clone(old);
-        let floor = fault_of(&event).and_then(floor_of);
+        let floor = event.fault().and_then(floor_of);
         self.perturb(slot, epoch, effect, &mut event);
         let is_key = matches!(event, attempt::Event::KeySaved);
         let is_order = matches!(event, attempt::Event::Ordered(Ok(_)));
@@ -166,6 +166,13 @@ impl Life<'_> {
             }
             None => {}
         }
+        if let (true, Some(End::Failed(_)), Some(until)) = (was_ended, new.end(), new.held_until())
+        {
+            let mut changed = current.certificate.clone();
+            changed.held(until);
+            writes.push(put(format!("certificate/{slot}"), &changed));
+            certificate = Some(changed);
+        }
         if takes_key {
             let key = self.flights[&number].key.unwrap();
             match self.is(Mutant::KeySavedLate) {
@@ -180,9 +187,6 @@ impl Life<'_> {
         let over = new.outcome().is_some() || forgets;
         if over {
             writes.push(Write::Delete(attempt_key(slot)));
-            if matches!(new.end(), Some(End::Failed(_))) {
-                writes.push(Write::Delete(key_key(slot, epoch)));
-            }
         } else {
             writes.push(Write::Put(attempt_key(slot), Rc::<Attempt>::clone(&new)));
         }
@@ -270,6 +274,7 @@ impl Life<'_> {
             generation: generation(last.map_or(0, |issued| issued.generation), self.now),
             specification: self.specification(slot),
             authority: "main".to_owned(),
+            profile: None,
             serial: leaf.serial.to_string(),
             sha256: String::new(),
             issuer: "the simulator".to_owned(),
@@ -325,19 +330,6 @@ pub(super) fn attempt_key(slot: usize) -> String {
 
 pub(super) fn key_key(slot: usize, epoch: u64) -> String {
     format!("key/{slot}/{epoch}")
-}
-
-fn fault_of(event: &attempt::Event) -> Option<&CaFault> {
-    use attempt::Event as E;
-    match event {
-        E::Ordered(Err(fault))
-        | E::Order(Err(fault))
-        | E::Authorization(_, Err(fault))
-        | E::Responded(_, Err(fault))
-        | E::Finalized(Err(fault))
-        | E::DownloadFailed(fault) => Some(fault),
-        _ => None,
-    }
 }
 
 fn fault_of_mut(event: &mut attempt::Event) -> Option<&mut CaFault> {

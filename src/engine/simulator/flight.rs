@@ -104,6 +104,7 @@ impl Life<'_> {
                 }
                 match effect {
                     attempt::Effect::NewOrder => self.checks.new_order(*slot),
+                    attempt::Effect::Present { owner, .. } => self.checks.asked(owner),
                     attempt::Effect::Respond { part, url } => {
                         self.check_response(*slot, *part, url)
                     }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::super::EffectId;
 use super::super::account::Account;
 use super::super::attempt::{self, Attempt};
-use super::super::certificate::{Certificate, Specification};
+use super::super::certificate::{Certificate, Profiles, Specification};
 use super::super::delivery::Delivery;
 use super::super::key::KeyType;
 use super::super::ledger::{Entry, RecordId};
@@ -176,7 +176,10 @@ impl Life<'_> {
         if !idle || worker.suspended || self.is_finished(number, slot) {
             return;
         }
-        let due = slot.certificate.due(&self.specification(number)).at;
+        let due = slot
+            .certificate
+            .due(&self.specification(number), &Profiles::default())
+            .at;
         let at = due.max(slot.begin_after.unwrap_or(Timestamp::MIN));
         if at <= self.now {
             return self.begin(number);

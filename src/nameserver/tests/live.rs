@@ -23,6 +23,7 @@ use crate::store::Store;
 struct Bench {
     store: Arc<FaultyStore>,
     server: Nameserver,
+    address: SocketAddr,
     context: Context,
 }
 
@@ -35,19 +36,21 @@ impl Bench {
         let clock = Clock::system();
         let shared = Arc::clone(&store) as Arc<dyn Store>;
         let fence = store.fence().await;
-        let server = Nameserver::start(settings(), shared, fence, clock.clone())
+        let server = Nameserver::open(settings(), shared, fence, clock.clone())
             .await
             .unwrap();
+        let address = server.listen().await.unwrap()[0];
         let deadline = Timestamp::MAX;
         Self {
             store,
             server,
+            address,
             context: Context { clock, deadline },
         }
     }
 
     fn address(&self) -> SocketAddr {
-        self.server.addresses()[0]
+        self.address
     }
 
     async fn apply(&self, verb: Verb, host: &str, value: &str) -> Result<(), ErrorKind> {
@@ -332,10 +335,11 @@ async fn an_idle_connection_is_closed_after_ten_seconds() {
     let (clock, hands) = Clock::virtual_at(Timestamp::UNIX_EPOCH);
     let store = Arc::new(FaultyStore::new());
     let fence = store.fence().await;
-    let server = Nameserver::start(settings(), store, fence, clock)
+    let server = Nameserver::open(settings(), store, fence, clock)
         .await
         .unwrap();
-    let mut stream = TcpStream::connect(server.addresses()[0]).await.unwrap();
+    let address = server.listen().await.unwrap()[0];
+    let mut stream = TcpStream::connect(address).await.unwrap();
     stream
         .write_all(&framed(&query(1, HOST, RecordType::TXT)))
         .await
@@ -357,10 +361,10 @@ async fn says_who_has_the_port() {
     again.listen = vec![bench.address()];
     let store = Arc::new(FaultyStore::new());
     let fence = store.fence().await;
-    let error = Nameserver::start(again, store, fence, Clock::system())
+    let server = Nameserver::open(again, store, fence, Clock::system())
         .await
-        .err()
         .unwrap();
+    let error = server.listen().await.unwrap_err();
     assert!(matches!(error, NameserverError::Listen { .. }));
     assert!(error.to_string().contains(&bench.address().to_string()));
 }
@@ -377,9 +381,10 @@ async fn listens_on_both_families_at_one_port() {
     ];
     let store = Arc::new(FaultyStore::new());
     let fence = store.fence().await;
-    let server = Nameserver::start(both, store, fence, Clock::system())
+    let server = Nameserver::open(both, store, fence, Clock::system())
         .await
         .unwrap();
+    assert_eq!(server.listen().await.unwrap().len(), 2);
     for (from, to) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1")] {
         let socket = UdpSocket::bind(from).await.unwrap();
         let to = SocketAddr::new(to.parse().unwrap(), port);
@@ -390,7 +395,6 @@ async fn listens_on_both_families_at_one_port() {
         let mut buffer = [0; 512];
         assert!(socket.recv(&mut buffer).await.unwrap() > 12);
     }
-    assert_eq!(server.addresses().len(), 2);
 }
 
 #[tokio::test]
@@ -426,7 +430,7 @@ async fn settings_that_contradict_themselves_are_refused() {
         };
         let store = Arc::new(FaultyStore::new());
         let fence = store.fence().await;
-        let error = Nameserver::start(bad, store, fence, Clock::system())
+        let error = Nameserver::open(bad, store, fence, Clock::system())
             .await
             .err()
             .unwrap();
