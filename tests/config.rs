@@ -390,6 +390,7 @@ fn cases() -> Vec<(&'static str, String)> {
         ("file-name-twice", files("names: {fullchain: cert.pem}")),
         ("file-name-unknown", files("names: {full: x}")),
         ("same-directory", format!("{}  other: {{names: [b.test], deliver: [{{files: {{directory: /srv//x/}}}}]}}\n", with("deliver: [{files: {directory: /srv/x}}]"))),
+        ("directory-state", with("deliver: [{files: {directory: /var/lib/countersign/out}}]")),
         ("directory-dots", with("deliver: [{files: {directory: /srv/../etc}}]")),
         ("no-directory-of-files", with("deliver: [{files: {}}]")),
         ("no-files", with("deliver: [{reload: [systemctl, reload, nginx]}]")),

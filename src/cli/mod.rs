@@ -59,7 +59,7 @@ pub fn main() -> ExitCode {
             ExitCode::from(1)
         }
         Ending::Usage(sentence) => {
-            complain(sentence);
+            complain(words::without_numbers(&sentence));
             ExitCode::from(2)
         }
     }

@@ -108,7 +108,7 @@ pub(super) fn clean(text: &str) -> String {
 }
 
 /// Leaves the system's numbers out: `No such file or directory (os error 2)` says it in words before.
-fn without_numbers(text: &str) -> String {
+pub(super) fn without_numbers(text: &str) -> String {
     let mut parts = text.split(" (os error ");
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |said, part| {

@@ -1,7 +1,7 @@
 //! Checks of `certificates` and `defaults`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 
 use countersign_providers::record::DnsName;
 
@@ -49,6 +49,8 @@ struct Shared<'a> {
     defined: &'a Defined<'a>,
     key: KeyType,
     authorities: Vec<AuthorityName>,
+    /// The state directory, if it is right.
+    state: Option<&'a FilePath>,
     /// Who writes to a directory.
     directories: BTreeMap<PathBuf, String>,
 }
@@ -60,12 +62,14 @@ impl Checker<'_> {
         top: &Path<'_>,
         root: &raw::Root,
         defined: &Defined<'_>,
+        state: Option<&FilePath>,
     ) -> BTreeMap<CertificateName, Certificate> {
         let (key, authorities) = self.defaults(&top.key("defaults"), root, defined);
         let mut shared = Shared {
             defined,
             key,
             authorities,
+            state,
             directories: BTreeMap::new(),
         };
         let at = top.key("certificates");
@@ -366,6 +370,17 @@ impl Checker<'_> {
         shared: &mut Shared<'_>,
     ) -> Option<PathBuf> {
         let directory = self.directory(at, text)?;
+        if let Some(state) = shared.state.filter(|state| directory.starts_with(state)) {
+            self.problems.value(
+                at,
+                format!(
+                    "`{}` is in the state directory, where secrets are",
+                    directory.display()
+                ),
+                format!("name a directory outside of {}", state.display()),
+            );
+            return None;
+        }
         if let Some(other) = shared.directories.get(&directory) {
             self.problems.value(
                 at,

@@ -341,7 +341,7 @@ impl Checker<'_> {
                 self.dns(&top.key("dns"), it)
             });
         let defined = Defined::of(root);
-        let certificates = self.certificates(&top, root, &defined);
+        let certificates = self.certificates(&top, root, &defined, state.as_deref());
         Some(Config {
             state: state?,
             seal_key: optional(seal_key)?,

@@ -99,9 +99,7 @@ async fn check_secret(path: &str, source: &SecretSource, clock: &Clock) -> Optio
         return Some(Finding {
             severity: Severity::Error,
             message: format!("{path}: {error}"),
-            hint:
-                "make it readable for the user that runs countersign, or correct the configuration"
-                    .to_owned(),
+            hint: secret_hint(&source).to_owned(),
         });
     }
     let file = source.path()?;
@@ -114,6 +112,20 @@ async fn check_secret(path: &str, source: &SecretSource, clock: &Clock) -> Optio
         ),
         hint: format!("chmod o-rwx {}", file.display()),
     })
+}
+
+/// What to do about a secret that cannot be had.
+fn secret_hint(source: &SecretSource) -> &'static str {
+    match source {
+        SecretSource::File(_) => {
+            "make it readable for the user that runs countersign, or correct the configuration"
+        }
+        SecretSource::Env(_) => "set it where countersign is started, or name a file instead",
+        SecretSource::Credential(_) => {
+            "add LoadCredential= to the systemd unit and start it there, or name a file instead"
+        }
+        SecretSource::Command(_) => "run it by hand to see why",
+    }
 }
 
 fn check_roots(path: &str, file: &Path) -> Option<Finding> {
