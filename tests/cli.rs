@@ -75,6 +75,27 @@ fn the_demo_leaves_nothing_behind_by_itself() {
 }
 
 #[test]
+fn the_demo_renews_by_itself_until_it_is_told_to_end() {
+    let place = tempfile::tempdir().unwrap();
+    let kept = place.path().join("kept");
+    let program = Countersign::new("");
+    let demo = program.start(&["demo", "--directory", &kept.to_string_lossy()]);
+    let told = |wanted: &str| {
+        while !demo.next_output_line().unwrap().contains(wanted) {}
+    };
+    told("It stays up and renews by itself");
+    let first = std::fs::read(kept.join("certificates/cert.pem")).unwrap();
+    told("Its renewal is due");
+    told("puts the files in their place");
+    told("→");
+    demo.terminate();
+    let ended = demo.finish().expect_code(0);
+    assert_eq!(ended.stderr, "");
+    let second = std::fs::read(kept.join("certificates/cert.pem")).unwrap();
+    assert_ne!(first, second);
+}
+
+#[test]
 fn the_demo_takes_no_directory_that_is_in_use() {
     let program = Countersign::new("");
     let here = program.directory().to_string_lossy().into_owned();

@@ -9,6 +9,7 @@
 )]
 
 mod architecture;
+mod authority;
 mod canary;
 mod cli;
 mod config;

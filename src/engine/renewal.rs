@@ -48,34 +48,14 @@ pub fn due(
     trouble: Option<&Trouble>,
     is_other: impl Fn(&Issued) -> bool,
 ) -> Due {
-    let reason = match current {
-        None => Reason::Missing,
-        Some(issued) if is_other(issued) => Reason::Changed,
-        Some(issued) => match trouble {
-            Some(trouble) if trouble.retry_at > issued.renew_at => {
-                return Due {
-                    at: trouble.retry_at,
-                    reason: Reason::Retry,
-                };
-            }
-            _ => {
-                return Due {
-                    at: issued.renew_at,
-                    reason: Reason::Renewal,
-                };
-            }
-        },
+    let (at, reason) = match (trouble, current) {
+        // Also when it is not due by itself: then a person asked for it, and still wants it.
+        (Some(trouble), _) => (trouble.retry_at, Reason::Retry),
+        (None, None) => (Timestamp::MIN, Reason::Missing),
+        (None, Some(issued)) if is_other(issued) => (Timestamp::MIN, Reason::Changed),
+        (None, Some(issued)) => (issued.renew_at, Reason::Renewal),
     };
-    match trouble {
-        Some(trouble) => Due {
-            at: trouble.retry_at,
-            reason: Reason::Retry,
-        },
-        None => Due {
-            at: Timestamp::MIN,
-            reason,
-        },
-    }
+    Due { at, reason }
 }
 
 /// When to renew a certificate: at two thirds of its lifetime, less `draw` (0 to 1) of a hundredth of it, so that

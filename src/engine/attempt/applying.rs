@@ -94,7 +94,7 @@ impl Attempt {
             Event::Downloaded => self.finish(End::Issued),
             Event::DownloadFailed(fault) => self.ca_fault(now, &fault, "fetching the certificate"),
             Event::CertificateWrong(sentence) => {
-                self.finish(End::Failed(Failure::new(Whose::Authority, sentence)));
+                self.finish_by_authority(Failure::new(Whose::Authority, sentence));
             }
         }
     }

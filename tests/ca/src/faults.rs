@@ -126,6 +126,11 @@ impl Faults {
         self.0.state().faults.wrong_names += n;
     }
 
+    /// It has no account any more, as after a loss of its data; orders stay.
+    pub fn forget_accounts(&self) {
+        self.0.state().forget_accounts();
+    }
+
     /// Forgets every fault, also the forbidden names.
     pub fn clear(&self) {
         self.0.state().faults = Plan::default();

@@ -124,6 +124,10 @@ impl State {
         Ok(self.last_account)
     }
 
+    pub(crate) fn forget_accounts(&mut self) {
+        self.accounts.clear();
+    }
+
     pub(crate) fn add_order(&mut self, order: Order) -> u64 {
         if self.orders.len() >= MAX_ORDERS
             && let Some((_, oldest)) = self.orders.pop_first()
