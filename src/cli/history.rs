@@ -30,7 +30,7 @@ pub(super) async fn run(
     }
     let session = match open_store(config, clock).await {
         Ok((session, _)) => session,
-        Err(error) => return Ending::Failed(Some(error.to_string())),
+        Err(error) => return Ending::yours(&error),
     };
     match journal::history(&session, &name).await {
         Ok(lines) if lines.is_empty() => {
@@ -41,7 +41,7 @@ pub(super) async fn run(
             show(&lines, screen);
             Ending::Done
         }
-        Err(error) => Ending::Failed(Some(error.to_string())),
+        Err(error) => Ending::yours(&error),
     }
 }
 

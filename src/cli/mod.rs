@@ -21,6 +21,7 @@ use clap::Parser;
 use countersign_providers::clock::Clock;
 
 use crate::config::Config;
+use crate::engine::reaction::Whose;
 use arguments::{Arguments, Command};
 use print::{Screen, complain};
 
@@ -32,6 +33,13 @@ enum Ending {
     Failed(Option<String>),
     /// The arguments or the configuration are wrong.
     Usage(String),
+}
+
+impl Ending {
+    /// It could not begin or go on, and a person must act.
+    fn yours(error: &dyn std::error::Error) -> Self {
+        Self::Failed(Some(format!("{error} [{}]", words::whose(Whose::You))))
+    }
 }
 
 /// Runs the command that the arguments name.

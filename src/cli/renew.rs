@@ -43,7 +43,7 @@ pub(super) async fn run(
     let (watcher, told) = mpsc::unbounded_channel();
     let daemon = match Daemon::open(config, clock.clone(), Watchers::new(watcher)).await {
         Ok(daemon) => daemon,
-        Err(error) => return Ending::Failed(Some(error.to_string())),
+        Err(error) => return Ending::yours(&error),
     };
     // Logs in a flood and painted lines do not go together.
     let may_paint = level < Level::Debug;
@@ -64,7 +64,7 @@ pub(super) async fn run(
     let tally = board.await.unwrap_or_default();
     let (asked, left) = match worked {
         Ok(worked) => worked,
-        Err(error) => return Ending::Failed(Some(error.to_string())),
+        Err(error) => return Ending::yours(&error),
     };
     for sentence in &left {
         complain(sentence);

@@ -25,7 +25,7 @@ pub(super) async fn run(config: &Config, clock: &Clock, screen: Screen, options:
     };
     let mut overview = match overview(config, clock).await {
         Ok(overview) => overview,
-        Err(error) => return Ending::Failed(Some(error.to_string())),
+        Err(error) => return Ending::yours(&error),
     };
     if let Some(only) = &only {
         overview.certificates.retain(|view| view.name == *only);

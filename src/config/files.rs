@@ -16,6 +16,9 @@ use super::checked::{Config, ProviderSettings};
 /// The permission bit that lets others read.
 const OTHERS_READ: u32 = 0o004;
 
+/// The bits that let others in, or the group write.
+const OTHERS_OR_GROUP_WRITE: u32 = 0o027;
+
 /// Something that a look at the files found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -41,6 +44,7 @@ impl Config {
     /// the network.
     pub async fn check_files(&self, clock: &Clock) -> Vec<Finding> {
         let mut findings = Vec::new();
+        findings.extend(check_state(&self.state));
         for (path, source) in self.secrets() {
             findings.extend(check_secret(&path, &source, clock).await);
         }
@@ -89,6 +93,19 @@ impl Config {
         all.retain(|(_, source)| seen.insert(source.describe()));
         all
     }
+}
+
+/// A state directory that was there before countersign keeps the rights it had.
+fn check_state(state: &Path) -> Option<Finding> {
+    let mode = std::fs::metadata(state).ok()?.permissions().mode() & 0o7777;
+    (mode & OTHERS_OR_GROUP_WRITE != 0).then(|| Finding {
+        severity: Severity::Warning,
+        message: format!(
+            "state: {} is open to others (mode {mode:04o})",
+            state.display()
+        ),
+        hint: format!("chmod 0710 {}", state.display()),
+    })
 }
 
 async fn check_secret(path: &str, source: &SecretSource, clock: &Clock) -> Option<Finding> {

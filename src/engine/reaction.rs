@@ -180,12 +180,7 @@ pub(super) fn whose(kind: &str) -> Whose {
         | "userActionRequired"
         | "agreementRequired" => Whose::You,
         "dns" | "unauthorized" | "incorrectResponse" => Whose::DnsHost,
-        // Registered again by itself.
-        "accountDoesNotExist"
-        | "badCSR"
-        | "badSignatureAlgorithm"
-        | "badPublicKey"
-        | "malformed" => Whose::Countersign,
+        "badCSR" | "badSignatureAlgorithm" | "badPublicKey" | "malformed" => Whose::Countersign,
         _ => Whose::Authority,
     }
 }

@@ -69,11 +69,11 @@ pub(super) async fn run(
     let stage = match Stage::build(options.directory.as_deref(), LIFETIME).await {
         Ok(stage) => stage,
         Err(stage::StageError::Directory(sentence)) => return Ending::Usage(sentence),
-        Err(error) => return Ending::Failed(Some(error.to_string())),
+        Err(error) => return Ending::yours(&error),
     };
     let daemon = match Daemon::open(&stage.config, clock.clone(), Watchers::default()).await {
         Ok(daemon) => daemon,
-        Err(error) => return Ending::Failed(Some(error.to_string())),
+        Err(error) => return Ending::yours(&error),
     };
     let mut show = Show {
         screen,
@@ -111,7 +111,7 @@ impl Show {
             .strong("A certificate for demo.test and *.demo.test"));
         let is_issued = match self.pass(stop).await {
             Ok(is_issued) => is_issued,
-            Err(error) => return Ending::Failed(Some(error.to_string())),
+            Err(error) => return Ending::yours(&error),
         };
         if is_issued {
             self.explain(options).await;
@@ -135,7 +135,7 @@ impl Show {
             let next = match scheduler::next(&self.daemon.shared).await {
                 Ok(Some(next)) => next,
                 Ok(None) => return Ending::Done,
-                Err(error) => return Ending::Failed(Some(error.to_string())),
+                Err(error) => return Ending::yours(&error),
             };
             // A pass that failed is not repeated without a pause.
             let soonest = later(self.clock.now(), BETWEEN_PASSES);
@@ -149,7 +149,7 @@ impl Show {
             match self.pass(stop).await {
                 Ok(true) => self.renewed(before).await,
                 Ok(false) => {}
-                Err(error) => return Ending::Failed(Some(error.to_string())),
+                Err(error) => return Ending::yours(&error),
             }
         }
         Ending::Done
@@ -305,7 +305,7 @@ impl Show {
             Some(_) => {
                 let config = self.stage.path().join(stage::CONFIG);
                 out(format!(
-                    "Ended. The files stay in {}; look back with",
+                    "Ended, and its authority is gone with it. The files stay in {}; look back with",
                     self.stage.path().display()
                 ));
                 for command in ["status", "history demo"] {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use countersign_providers::error::{ErrorKind, ProviderError};
 use countersign_providers::record::{Change, Verb};
+use jiff::Timestamp;
 
 use super::super::EffectId;
 use super::super::attempt::{self, Attempt};
@@ -28,6 +29,7 @@ const BATCH: usize = 4;
 pub(super) struct Batch {
     zone: String,
     parts: Vec<Part>,
+    sent: Timestamp,
 }
 
 type Part = (RecordId, EffectId, ledger::Effect);
@@ -121,6 +123,7 @@ impl Life<'_> {
         self.launch(Work::Batch(Batch {
             zone: zone.to_owned(),
             parts,
+            sent: self.now,
         }));
     }
 
@@ -189,7 +192,7 @@ impl Life<'_> {
         }
         if !orphan {
             for part in &batch.parts {
-                self.check_change(part);
+                self.check_change(part, batch.sent);
             }
         }
         let changes: Vec<Change> = batch.parts.iter().map(change).collect();
@@ -255,7 +258,7 @@ impl Life<'_> {
         }
     }
 
-    fn check_change(&mut self, (record, _, effect): &Part) {
+    fn check_change(&mut self, (record, _, effect): &Part, sent: Timestamp) {
         match effect {
             ledger::Effect::Ensure => {
                 let saved = self
@@ -273,7 +276,9 @@ impl Life<'_> {
                 let looking = world
                     .authority
                     .looking_for(self.now, &record.name, value, host);
-                let wanted = looking.into_iter().find(|url| self.is_held(url));
+                let wanted = looking
+                    .into_iter()
+                    .find(|url| self.is_held(url, record, sent));
                 // Who stops gives up its records; the next process may come while they go.
                 let early = wanted.is_some() && !self.was_suspended;
                 self.checks.must(!early, Invariant::NotTooEarly, || {
@@ -284,12 +289,19 @@ impl Life<'_> {
         }
     }
 
-    /// Whether an attempt that goes on has asked for the record of the authorization at `url`, and it is saved where.
-    fn is_held(&self, url: &str) -> bool {
+    /// Whether an attempt that goes on has asked for `record`, of the authorization at `url`, before
+    /// `sent`: in this process, or in one before it, as is saved.
+    fn is_held(&self, url: &str, record: &RecordId, sent: Timestamp) -> bool {
         let slots = self.worker.iter().flat_map(|worker| &worker.slots);
+        let entry = self.store.read(&ledger_key(record)).unwrap_or_default();
+        let entry = String::from_utf8(entry).unwrap();
         let open = |attempt: &Rc<Attempt>| {
             let owner = format!("{}{url}", attempt.request.owner_prefix());
-            attempt.end().is_none() && self.checks.has_asked(&owner)
+            let asked = match self.checks.asked_at(&owner) {
+                Some(at) => at <= sent,
+                None => entry.contains(&owner),
+            };
+            attempt.end().is_none() && asked
         };
         slots.enumerate().any(|(number, slot)| {
             let saved = self.store.read(&attempt_key(number));

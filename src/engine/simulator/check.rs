@@ -76,8 +76,8 @@ pub(super) struct Checks {
     kept: BTreeSet<u64>,
     /// How many were saved for each slot.
     generations: BTreeMap<usize, u32>,
-    /// Who has asked for a record.
-    asked: BTreeSet<Owner>,
+    /// Who has asked for a record in this process, and since when.
+    asked: BTreeMap<Owner, Timestamp>,
     /// What each server last showed to whom in this process, asked for which value.
     shown: BTreeMap<(Asker, String, usize), Outcome>,
 }
@@ -104,6 +104,7 @@ impl Checks {
     /// A process died: what it has seen is gone.
     pub(super) fn process_died(&mut self) {
         self.shown.clear();
+        self.asked.clear();
     }
 
     /// The authority's wish was heard and saved.
@@ -120,12 +121,12 @@ impl Checks {
         }
     }
 
-    pub(super) fn asked(&mut self, owner: &Owner) {
-        self.asked.insert(owner.clone());
+    pub(super) fn asked(&mut self, now: Timestamp, owner: &Owner) {
+        self.asked.entry(owner.clone()).or_insert(now);
     }
 
-    pub(super) fn has_asked(&self, owner: &Owner) -> bool {
-        self.asked.contains(owner)
+    pub(super) fn asked_at(&self, owner: &Owner) -> Option<Timestamp> {
+        self.asked.get(owner).copied()
     }
 
     pub(super) fn begun(&mut self, slot: usize, epoch: u64) {

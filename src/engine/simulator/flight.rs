@@ -104,7 +104,7 @@ impl Life<'_> {
                 }
                 match effect {
                     attempt::Effect::NewOrder => self.checks.new_order(*slot),
-                    attempt::Effect::Present { owner, .. } => self.checks.asked(owner),
+                    attempt::Effect::Present { owner, .. } => self.checks.asked(self.now, owner),
                     attempt::Effect::Respond { part, url } => {
                         self.check_response(*slot, *part, url)
                     }
