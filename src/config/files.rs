@@ -116,7 +116,7 @@ async fn check_secret(path: &str, source: &SecretSource, clock: &Clock) -> Optio
         return Some(Finding {
             severity: Severity::Error,
             message: format!("{path}: {error}"),
-            hint: secret_hint(&source).to_owned(),
+            hint: secret_hint(source).to_owned(),
         });
     }
     let file = source.path()?;
