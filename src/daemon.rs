@@ -9,7 +9,7 @@ use countersign_providers::Provider;
 use countersign_providers::clock::Clock;
 use countersign_providers::rfc2136::Rfc2136;
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 
 use crate::acme;
 use crate::config::{self, Config, ProviderSettings};
@@ -21,7 +21,7 @@ use crate::engine::names::CertificateName;
 use crate::ledger::Ledger;
 use crate::nameserver::{self, Nameserver, NameserverError};
 use crate::run::progress::Watchers;
-use crate::run::shared::{Authority, Destination, PARALLEL, Shared, Wanted};
+use crate::run::shared::{Authority, Destination, Shared, Turns, Wanted};
 use crate::run::{BUILT_IN, records};
 use crate::store::{self, Sealer, Session, Store, StoreError, Write};
 
@@ -34,6 +34,7 @@ const LEASE: &str = "worker";
 pub struct Daemon {
     /// What all workers share.
     pub shared: Arc<Shared>,
+    config: Config,
 }
 
 /// Why it does not run.
@@ -102,18 +103,11 @@ impl Daemon {
             Some(settings) => {
                 let settings = nameserver_settings(settings);
                 let (store, fence) = session.clone().into_parts();
-                Some(Nameserver::open(settings, store, fence, clock.clone()).await?)
+                let opened = Nameserver::open(settings, store, fence, clock.clone()).await?;
+                Some(Arc::new(opened))
             }
             None => None,
         };
-        let mut providers: BTreeMap<String, Arc<dyn Provider>> = config
-            .providers
-            .iter()
-            .map(|(name, settings)| (name.to_string(), provider(settings)))
-            .collect();
-        if let Some(nameserver) = &nameserver {
-            providers.insert(BUILT_IN.to_owned(), nameserver.provider());
-        }
         let attempts = session.load_all::<Attempt>(records::ATTEMPTS).await?;
         // What is not configured any more has nobody to go on with it: its records are removed.
         let (kept, gone): (Vec<_>, Vec<_>) = attempts.into_iter().partition(|attempt| {
@@ -133,35 +127,102 @@ impl Daemon {
             .map(|attempt| attempt.value.request.owner_prefix())
             .collect();
         let lives = |owner: &String| living.iter().any(|prefix| owner.starts_with(prefix));
+        let providers = providers(config, nameserver.as_deref());
         let ledger =
             Ledger::start(session.clone(), providers.clone(), clock.clone(), lives).await?;
-        let mut authorities = BTreeMap::new();
-        for settings in &config.authorities {
-            authorities.insert(
-                settings.name.to_string(),
-                authority(config, settings, &clock)?,
-            );
-        }
-        let certificates = config.certificates.iter();
-        let certificates: BTreeMap<CertificateName, Wanted> = certificates
-            .map(|(name, wanted)| (name.clone(), self::wanted(wanted)))
-            .collect();
-        let shared = Shared::new(
+        let shared = Shared {
+            authorities: authorities(config, &clock, &BTreeMap::new())?,
+            profiles: config.profiles(),
+            certificates: certificates(config),
             session,
-            sealer,
+            sealer: Arc::new(sealer),
             clock,
             ledger,
-            authorities,
-            config.profiles(),
             providers,
             nameserver,
-            certificates,
             watchers,
-        );
+            turns: Turns::default(),
+        };
         Ok(Self {
             shared: Arc::new(shared),
+            config: config.clone(),
         })
     }
+
+    /// From now on `config` holds, but for what only a restart changes: those keys are named. On an error nothing has
+    /// changed.
+    pub async fn reload(&mut self, config: Config) -> Result<Vec<&'static str>, OpenError> {
+        let was = &self.shared;
+        let authorities = authorities(&config, &was.clock, &was.authorities)?;
+        let providers = providers(&config, was.nameserver.as_deref());
+        was.ledger.use_hosts(providers.clone(), |_| true).await?;
+        let shared = Shared {
+            authorities,
+            profiles: config.profiles(),
+            certificates: certificates(&config),
+            session: was.session.clone(),
+            sealer: Arc::clone(&was.sealer),
+            clock: was.clock.clone(),
+            ledger: was.ledger.clone(),
+            providers,
+            nameserver: was.nameserver.clone(),
+            watchers: was.watchers.clone(),
+            turns: was.turns.clone(),
+        };
+        let restart = [
+            ("state", config.state != self.config.state),
+            ("seal-key", config.seal_key != self.config.seal_key),
+            ("nameserver", config.nameserver != self.config.nameserver),
+            ("log", config.log != self.config.log),
+        ];
+        self.shared = Arc::new(shared);
+        // What needs a restart is compared with what runs, also the next time.
+        self.config = Config {
+            state: self.config.state.clone(),
+            seal_key: self.config.seal_key.clone(),
+            nameserver: self.config.nameserver.clone(),
+            log: self.config.log,
+            ..config
+        };
+        let changed = restart.into_iter().filter(|(_, is_changed)| *is_changed);
+        Ok(changed.map(|(key, _)| key).collect())
+    }
+}
+
+fn providers(
+    config: &Config,
+    nameserver: Option<&Nameserver>,
+) -> BTreeMap<String, Arc<dyn Provider>> {
+    let configured = config.providers.iter();
+    let mut providers: BTreeMap<String, Arc<dyn Provider>> = configured
+        .map(|(name, settings)| (name.to_string(), provider(settings)))
+        .collect();
+    if let Some(nameserver) = nameserver {
+        providers.insert(BUILT_IN.to_owned(), nameserver.provider());
+    }
+    providers
+}
+
+/// Those of `known` that are as they were keep their connections.
+fn authorities(
+    config: &Config,
+    clock: &Clock,
+    known: &BTreeMap<String, Arc<Authority>>,
+) -> Result<BTreeMap<String, Arc<Authority>>, OpenError> {
+    let mut authorities = BTreeMap::new();
+    for settings in &config.authorities {
+        let name = settings.name.to_string();
+        let authority = authority(config, settings, clock, known.get(&name))?;
+        authorities.insert(name, authority);
+    }
+    Ok(authorities)
+}
+
+fn certificates(config: &Config) -> BTreeMap<CertificateName, Wanted> {
+    let certificates = config.certificates.iter();
+    certificates
+        .map(|(name, certificate)| (name.clone(), wanted(certificate)))
+        .collect()
 }
 
 fn token() -> Result<String, StoreError> {
@@ -182,7 +243,8 @@ fn authority(
     config: &Config,
     settings: &config::Authority,
     clock: &Clock,
-) -> Result<Authority, OpenError> {
+    known: Option<&Arc<Authority>>,
+) -> Result<Arc<Authority>, OpenError> {
     let name = settings.name.to_string();
     let trust = match &settings.trust {
         Some(path) => Some(std::fs::read(path).map_err(|error| OpenError::Trust {
@@ -192,9 +254,16 @@ fn authority(
         })?),
         None => None,
     };
+    let looks = settings.dns.as_ref().unwrap_or(&config.dns);
+    let same = |known: &&Arc<Authority>| {
+        known.settings == *settings && known.trust == trust && known.looks == *looks
+    };
+    if let Some(known) = known.filter(same) {
+        return Ok(Arc::clone(known));
+    }
     let client = acme::Settings {
         directory: settings.directory.clone(),
-        trust,
+        trust: trust.clone(),
         insecure: settings.insecure,
         hosts: settings.hosts.clone(),
         user_agent: USER_AGENT.to_owned(),
@@ -207,14 +276,14 @@ fn authority(
                 None => fault.to_string(),
             },
         })?;
-    let dns = settings.dns.as_ref().unwrap_or(&config.dns);
-    Ok(Authority {
+    Ok(Arc::new(Authority {
         settings: settings.clone(),
         client,
-        dns: Dns::new(dns_settings(dns), clock.clone()),
-        permits: Arc::new(Semaphore::new(PARALLEL)),
+        trust,
+        looks: looks.clone(),
+        dns: Dns::new(dns_settings(looks), clock.clone()),
         account: Mutex::default(),
-    })
+    }))
 }
 
 fn dns_settings(settings: &config::DnsSettings) -> dns::Settings {
@@ -261,6 +330,7 @@ fn wanted(certificate: &config::Certificate) -> Wanted {
             .iter()
             .map(ToString::to_string)
             .collect(),
+        deliveries: certificate.deliver.clone(),
         destinations: certificate.deliver.iter().map(destination).collect(),
     }
 }

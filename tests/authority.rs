@@ -15,10 +15,10 @@ const ONE: &str = "  example:
 ";
 
 /// The servers, and the program set up for them.
-struct Scene {
-    program: Countersign,
-    host: Host,
-    authority: Authority,
+pub(crate) struct Scene {
+    pub(crate) program: Countersign,
+    pub(crate) host: Host,
+    pub(crate) authority: Authority,
     /// Serves the authority as long as this lives.
     _runtime: Runtime,
 }
@@ -26,12 +26,17 @@ struct Scene {
 impl Scene {
     fn usual() -> Self {
         let host = Host::usual();
-        let runtime = Runtime::new().unwrap();
         let settings = Settings::asking(host.addr());
+        Self::with(host, settings, ONE)
+    }
+
+    /// An authority of these settings; `certificates` are lines under that key.
+    pub(crate) fn with(host: Host, settings: Settings, certificates: &str) -> Self {
+        let runtime = Runtime::new().unwrap();
         let authority = runtime.block_on(Authority::start(settings)).unwrap();
         let root = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(root.path(), authority.https_root_pem()).unwrap();
-        let program = countersign(&host, &authority.directory_url(), root.path(), ONE);
+        let program = countersign(&host, &authority.directory_url(), root.path(), certificates);
         let kept = program.path("authority.pem");
         std::fs::copy(root.path(), &kept).unwrap();
         let text = std::fs::read_to_string(program.config()).unwrap();

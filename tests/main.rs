@@ -13,6 +13,7 @@ mod authority;
 mod canary;
 mod cli;
 mod config;
+mod daemon;
 mod issuance;
 mod kill;
 mod rfc2136;

@@ -10,11 +10,11 @@ use countersign::engine::attempt::Step;
 use countersign::engine::names::CertificateName;
 use countersign::run::progress::{Progress, Watchers};
 use countersign::run::scheduler::{self, Selection};
+use countersign::run::stop::Stop;
 use countersign_providers::clock::Clock;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use crate::stand::{Door, Meter, Stand};
 use crate::table::{Row, shown};
@@ -176,7 +176,7 @@ impl Program {
         let responses = || sent(&|kind| kind == RequestKind::Challenge);
         let before = (requests(), responses());
         let (meter, begun) = (Meter::start(), Instant::now());
-        let report = scheduler::pass(shared, &selection, &CancellationToken::new()).await;
+        let report = scheduler::pass(shared, &selection, &Stop::default()).await;
         let left = shared.ledger.quiet(Duration::from_secs(10)).await;
         let (withdrawn, cpu) = (meter.wall(), meter.own());
         assert!(left.is_empty(), "left at the DNS host: {left:?}");

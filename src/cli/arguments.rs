@@ -36,6 +36,8 @@ pub(super) enum Level {
 
 #[derive(Subcommand)]
 pub(super) enum Command {
+    /// The daemon: renews and delivers by itself; reloads on SIGHUP, drains on SIGTERM
+    Run,
     /// Issue and deliver all that is due, now
     Renew(Renew),
     /// What is issued, until when, what comes next, what is wrong and whose move it is

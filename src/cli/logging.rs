@@ -16,12 +16,13 @@ use crate::config::{LogFormat, LogLevel, LogSettings};
 /// The progress lines that a log line must not be written into.
 static LINES: OnceLock<MultiProgress> = OnceLock::new();
 
-/// The level: what was asked for on the command line, else what is configured. These commands run before somebody's
-/// eyes and say themselves what they do, so that the default of the configuration, `info`, is `warn` here.
-pub(super) fn level(settings: LogSettings, asked: Option<Level>) -> Level {
+/// The level: what was asked for on the command line, else what is configured; of that, the default `info` is `info`
+/// for this command.
+pub(super) fn level(settings: LogSettings, asked: Option<Level>, info: Level) -> Level {
     asked.unwrap_or(match settings.level {
         LogLevel::Error => Level::Error,
-        LogLevel::Warn | LogLevel::Info => Level::Warn,
+        LogLevel::Warn => Level::Warn,
+        LogLevel::Info => info,
         LogLevel::Debug => Level::Debug,
         LogLevel::Trace => Level::Trace,
     })

@@ -12,6 +12,7 @@ mod print;
 mod process;
 mod progress;
 mod renew;
+mod run;
 mod status;
 mod words;
 
@@ -22,7 +23,7 @@ use countersign_providers::clock::Clock;
 
 use crate::config::Config;
 use crate::engine::reaction::Whose;
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, Level};
 use print::{Screen, complain};
 
 /// How a command ended.
@@ -84,9 +85,15 @@ async fn run(arguments: Arguments) -> Ending {
         Ok(config) => config,
         Err(errors) => return Ending::Usage(errors.to_string()),
     };
-    let level = logging::level(config.log, arguments.log);
+    // These commands run before somebody's eyes and say themselves what they do.
+    let quietest = match arguments.command {
+        Command::Run => Level::Info,
+        _ => Level::Warn,
+    };
+    let level = logging::level(config.log, arguments.log, quietest);
     logging::start(config.log.format, level);
     match arguments.command {
+        Command::Run => run::run(config, &arguments.config, clock).await,
         Command::Renew(options) => {
             Box::pin(renew::run(&config, clock, screen, options, level)).await
         }

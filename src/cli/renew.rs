@@ -19,6 +19,7 @@ use crate::run::progress::Watchers;
 use crate::run::records;
 use crate::run::scheduler::{self, Selection};
 use crate::run::shared::Shared;
+use crate::run::stop::Stop;
 use crate::store::StoreError;
 
 /// Removals get this long after the last certificate.
@@ -95,7 +96,8 @@ async fn work(
     selection: &Selection,
     interrupts: &Interrupts,
 ) -> Result<(usize, Vec<String>), StoreError> {
-    let report = scheduler::pass(&daemon.shared, selection, &interrupts.politely).await?;
+    let stop = Stop::withdrawing(interrupts.politely.clone());
+    let report = scheduler::pass(&daemon.shared, selection, &stop).await?;
     let left = daemon.shared.ledger.quiet(QUIET).await;
     let left = left.into_iter().map(|((provider, zone), leaving)| {
         let why = match leaving.failure {

@@ -6,7 +6,7 @@ mod batch;
 mod zone;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use countersign_providers::clock::Clock;
@@ -30,13 +30,30 @@ pub struct Ledger(Arc<Inner>);
 
 struct Inner {
     session: Session,
-    providers: BTreeMap<String, Arc<dyn Provider>>,
+    hosts: Arc<Hosts>,
     clock: Clock,
     zones: Mutex<HashMap<(String, Zone), mpsc::Sender<Request>>>,
     /// Authorizations on their way to a DNS host.
     approaching: watch::Sender<Approaching>,
     /// Values that are to be gone and are not yet, by zone.
     leaving: watch::Sender<HashMap<(String, Zone), Leaving>>,
+}
+
+/// The DNS hosts by their names in the configuration. One that is configured no more stays for the records that it
+/// still has.
+#[derive(Default)]
+struct Hosts(RwLock<BTreeMap<String, Arc<dyn Provider>>>);
+
+impl Hosts {
+    fn host(&self, name: &str) -> Option<Arc<dyn Provider>> {
+        let hosts = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        hosts.get(name).cloned()
+    }
+
+    fn add(&self, hosts: BTreeMap<String, Arc<dyn Provider>>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.extend(hosts);
+    }
 }
 
 /// Authorizations on their way to a DNS host.
@@ -79,22 +96,35 @@ impl Ledger {
         clock: Clock,
         lives: impl Fn(&Owner) -> bool,
     ) -> Result<Self, StoreError> {
-        let entries = session.load_all::<Entry>(PREFIX).await?;
         let ledger = Self(Arc::new(Inner {
             session,
-            providers,
+            hosts: Arc::default(),
             clock,
             zones: Mutex::default(),
             approaching: watch::Sender::default(),
             leaving: watch::Sender::default(),
         }));
+        ledger.use_hosts(providers, lives).await?;
+        Ok(ledger)
+    }
+
+    /// From now on `providers` are the hosts, whatever was known of them. The entries of those that are new are taken up.
+    pub async fn use_hosts(
+        &self,
+        providers: BTreeMap<String, Arc<dyn Provider>>,
+        lives: impl Fn(&Owner) -> bool,
+    ) -> Result<(), StoreError> {
+        self.0.hosts.add(providers);
+        let entries = self.0.session.load_all::<Entry>(PREFIX).await?;
         let mut by_zone: HashMap<_, Vec<Saved<Entry>>> = HashMap::new();
         for entry in entries {
             let at = (
                 entry.value.record.provider.clone(),
                 entry.value.record.zone.clone(),
             );
-            by_zone.entry(at).or_default().push(entry);
+            if !self.is_known(&at) {
+                by_zone.entry(at).or_default().push(entry);
+            }
         }
         for ((provider, zone), entries) in by_zone {
             let orphans: Vec<(Owner, RecordId)> = entries
@@ -109,7 +139,7 @@ impl Ledger {
                 .filter(|(owner, _)| !lives(owner))
                 .collect();
             // A provider that is gone cannot be asked: its entries stay, and `status` names them.
-            let Some(requests) = ledger.zone(&provider, &zone, entries) else {
+            let Some(requests) = self.zone(&provider, &zone, entries) else {
                 continue;
             };
             for (owner, record) in orphans {
@@ -123,7 +153,7 @@ impl Ledger {
                     .await;
             }
         }
-        Ok(ledger)
+        Ok(())
     }
 
     /// Has `record` put at its host; answers when the host says that it is there.
@@ -193,6 +223,11 @@ impl Ledger {
         left.map(|(at, zone)| (at.clone(), zone.clone())).collect()
     }
 
+    fn is_known(&self, at: &(String, Zone)) -> bool {
+        let zones = self.0.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        zones.contains_key(at)
+    }
+
     /// The queue of one zone; its task is started when it is not there yet.
     fn zone(
         &self,
@@ -200,12 +235,12 @@ impl Ledger {
         zone: &Zone,
         entries: Vec<Saved<Entry>>,
     ) -> Option<mpsc::Sender<Request>> {
-        let host = self.0.providers.get(provider)?;
+        self.0.hosts.host(provider)?;
         let at = (provider.to_owned(), zone.clone());
         let mut zones = self.0.zones.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = zones.entry(at.clone()).or_insert_with(|| {
             let (sender, receiver) = mpsc::channel(QUEUE);
-            let task = ZoneTask::new(&self.0, at, Arc::clone(host), entries, receiver);
+            let task = ZoneTask::new(&self.0, at, entries, receiver);
             // Before anybody can ask whether all is quiet.
             task.publish();
             tokio::spawn(task.run());

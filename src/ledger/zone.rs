@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::batch::Batch;
-use super::{Approaching, Inner, Leaving, PresentError, key};
+use super::{Approaching, Hosts, Inner, Leaving, PresentError, key};
 use crate::engine::EffectId;
 use crate::engine::ledger::{Effect, Entry, Event, Owner, RecordId};
 use crate::store::{Keep, Saved, Session, StoreError, Write};
@@ -46,7 +46,7 @@ struct Waiter {
 
 pub(super) struct ZoneTask {
     at: (String, Zone),
-    host: Arc<dyn Provider>,
+    hosts: Arc<Hosts>,
     session: Session,
     clock: Clock,
     requests: mpsc::Receiver<Request>,
@@ -59,13 +59,12 @@ impl ZoneTask {
     pub(super) fn new(
         ledger: &Inner,
         at: (String, Zone),
-        host: Arc<dyn Provider>,
         entries: Vec<Saved<Entry>>,
         requests: mpsc::Receiver<Request>,
     ) -> Self {
         Self {
             at,
-            host,
+            hosts: Arc::clone(&ledger.hosts),
             session: ledger.session.clone(),
             clock: ledger.clock.clone(),
             requests,
@@ -192,7 +191,9 @@ impl ZoneTask {
                 _ => {}
             }
         }
-        let host = Arc::clone(&self.host);
+        let Some(host) = self.hosts.host(&self.at.0) else {
+            return;
+        };
         let clock = self.clock.clone();
         let zone = self.at.1.clone();
         batch
@@ -209,7 +210,7 @@ impl ZoneTask {
         for waiter in waiting.into_values().flatten() {
             let _ = waiter.reply.send(Ok(()));
         }
-        self.look(looks).await;
+        self.look(&*host, looks).await;
     }
 
     /// Notes what the host said of one value.
@@ -225,7 +226,7 @@ impl ZoneTask {
         entry.value.apply(now, event);
     }
 
-    async fn look(&mut self, looks: Vec<(EffectId, RecordId)>) {
+    async fn look(&mut self, host: &dyn Provider, looks: Vec<(EffectId, RecordId)>) {
         if looks.is_empty() {
             return;
         }
@@ -234,7 +235,7 @@ impl ZoneTask {
             .map(|(_, record)| record.name.clone())
             .collect();
         let context = super::batch::context(&self.clock);
-        let seen = self.host.observe(&self.at.1, &names, &context).await;
+        let seen = host.observe(&self.at.1, &names, &context).await;
         let now = self.clock.now();
         for (_, record) in looks {
             let there = seen.clone().map(|sets| {

@@ -23,8 +23,12 @@ pub struct Ready {
 }
 
 /// Brings the account of `authority` as far as it goes now. Whoever waited while somebody else tried in vain is told
-/// the same.
-pub async fn ready(shared: &Shared, authority: &Authority) -> Result<Ready, Failure> {
+/// the same. A person who `hurries` does not wait until the last failure is an hour old.
+pub async fn ready(
+    shared: &Shared,
+    authority: &Authority,
+    hurries: bool,
+) -> Result<Ready, Failure> {
     let asked = shared.clock.elapsed();
     let mut last = authority.account.lock().await;
     if let Some((at, failure)) = last.as_ref()
@@ -32,14 +36,18 @@ pub async fn ready(shared: &Shared, authority: &Authority) -> Result<Ready, Fail
     {
         return Err(failure.clone());
     }
-    let result = make_ready(shared, authority).await;
+    let result = make_ready(shared, authority, hurries).await;
     if let Err(failure) = &result {
         *last = Some((shared.clock.elapsed(), failure.clone()));
     }
     result
 }
 
-async fn make_ready(shared: &Shared, authority: &Authority) -> Result<Ready, Failure> {
+async fn make_ready(
+    shared: &Shared,
+    authority: &Authority,
+    hurries: bool,
+) -> Result<Ready, Failure> {
     let id = id(authority);
     let key = records::account(&id);
     let loaded = shared
@@ -48,6 +56,14 @@ async fn make_ready(shared: &Shared, authority: &Authority) -> Result<Ready, Fai
         .await
         .map_err(store_failure)?;
     let mut account = loaded.unwrap_or_else(|| Saved::new(key, Account::new(id.clone())));
+    if let Some((failure, Some(again))) = account.value.failure()
+        && again > shared.clock.now()
+        && !hurries
+    {
+        let mut failure = named(authority, failure);
+        failure.not_before = Some(shared.clock.until(again));
+        return Err(failure);
+    }
     account.value.hurry();
     loop {
         if let Some((url, thumbprint)) = account.value.ready() {

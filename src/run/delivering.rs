@@ -15,11 +15,13 @@ use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
 use crate::store::{Saved, StoreError};
 
-/// Brings every delivery of `certificate` as far as it goes now. The first failure, if any.
+/// Brings every delivery of `certificate` as far as it goes now, without the pauses after failures when a person
+/// `hurries`. The first failure, if any.
 pub async fn deliver(
     shared: &Shared,
     certificate: &Certificate,
     wanted: &Wanted,
+    hurries: bool,
 ) -> Result<(), Failure> {
     let Some(issued) = &certificate.current else {
         return Ok(());
@@ -29,7 +31,7 @@ pub async fn deliver(
     }
     let generation = generation(shared, &certificate.name, issued).await?;
     let destinations = wanted.destinations.iter();
-    let all = destinations.map(|to| bring(shared, certificate, issued, to, &generation));
+    let all = destinations.map(|to| bring(shared, certificate, issued, to, &generation, hurries));
     join_all(all).await.into_iter().collect()
 }
 
@@ -98,6 +100,7 @@ async fn bring(
     issued: &Issued,
     to: &Destination,
     generation: &Generation,
+    hurries: bool,
 ) -> Result<(), Failure> {
     let name = &certificate.name;
     let key = records::delivery(name, &to.name);
@@ -111,7 +114,9 @@ async fn bring(
     let mut journal = Journal::new(name.clone(), issued.epoch);
     delivery.value.want(shared.clock.now(), issued.generation);
     let was_done = delivery.value.is_done();
-    delivery.value.hurry();
+    if hurries {
+        delivery.value.hurry();
+    }
     loop {
         let now = shared.clock.now();
         let Some((id, effect)) = delivery.value.pending(now).effects.into_iter().next() else {
@@ -155,6 +160,7 @@ async fn bring(
         Some((failure, _)) => Err(failure.clone()),
         None => {
             if !was_done {
+                tracing::info!(certificate = %name, "delivered to {}", to.name);
                 let target = to.name.clone();
                 shared.watchers.tell(name, Progress::Delivered { target });
             }

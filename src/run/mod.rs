@@ -2,12 +2,15 @@
 
 pub mod accounts;
 pub mod delivering;
+mod job;
 pub mod journal;
 pub mod locate;
+pub mod plan;
 pub mod progress;
 pub mod records;
 pub mod scheduler;
 pub mod shared;
+pub mod stop;
 pub mod worker;
 
 /// The built-in nameserver's name among the providers; no name in the configuration begins with a colon.

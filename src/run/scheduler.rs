@@ -1,28 +1,32 @@
-//! What runs next: which certificates are due, in which order, how many at once.
+//! What runs next: which certificates are due, in which order, how many at once. One pass over what is due now, or for
+//! as long as the daemon runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::future::join_all;
+use countersign_providers::clock::later;
 use jiff::Timestamp;
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinError, JoinSet};
 
-use super::accounts::{self, Ready, store_failure};
-use super::delivering;
+use super::LONGEST_SLEEP;
+use super::job::{self, Job};
+use super::plan::{Plan, Turn};
 use super::progress::Progress;
-use super::records;
-use super::shared::{Authority, Shared, Wanted};
-use super::worker::{Until, Worker, not_begun};
-use crate::engine::attempt::{Attempt, Effect, End, Event, Request};
-use crate::engine::certificate::{Certificate, Trouble};
+use super::shared::Shared;
+use super::stop::Stop;
+use super::worker::is_interruption;
 use crate::engine::names::CertificateName;
-use crate::engine::reaction::{Failure, Whose};
-use crate::engine::renewal::Reason;
-use crate::store::{Keep, Saved, StoreError, Write};
+use crate::engine::reaction::Failure;
+use crate::store::StoreError;
 
-/// Attempts at one authority that must have failed by its own fault before the next one is asked.
-const FAILURES_BEFORE_NEXT: u32 = 3;
+/// A certificate whose turn failed gets the next one no sooner, whatever is saved of it: perhaps nothing could be.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// And one whose turn went well.
+const AFTER_SUCCESS: Duration = Duration::from_secs(1);
+/// Asked to leave, everybody has this long to save what is under way.
+const DRAIN: Duration = Duration::from_secs(4);
 
 /// What one pass is to do.
 #[derive(Clone, Debug, Default)]
@@ -43,285 +47,254 @@ pub type Report = Vec<(CertificateName, Result<(), Failure>)>;
 pub async fn pass(
     shared: &Arc<Shared>,
     selection: &Selection,
-    stop: &CancellationToken,
+    stop: &Stop,
 ) -> Result<Report, StoreError> {
-    let mut jobs = Vec::new();
+    let mut crew = Crew::new(Arc::clone(shared), stop.clone());
+    let mut jobs = HashMap::new();
     for name in shared.certificates.keys() {
         if !selection.only.is_empty() && !selection.only.contains(name) {
             continue;
         }
-        if let Some(job) = job(shared, name, selection).await? {
-            jobs.push(job);
+        if let Some(job) = job::job(shared, name, selection).await? {
+            let at = Timestamp::MIN;
+            let turn = job::turn(shared, name).await?;
+            crew.plan.set(name.clone(), Turn { at, ..turn });
+            jobs.insert(name.clone(), job);
         }
     }
-    jobs.sort_by_key(|job| job.ends);
-    let running: Vec<_> = jobs
-        .into_iter()
-        .map(|job| {
-            let name = job.certificate.value.name.clone();
-            let (shared, stop) = (Arc::clone(shared), stop.clone());
-            (
-                name,
-                tokio::spawn(async move { one(&shared, job, stop).await }),
-            )
-        })
-        .collect();
-    let ended = running.into_iter().map(|(name, task)| async move {
-        let result = task.await.unwrap_or_else(|error| {
-            Err(Failure::new(
-                Whose::Countersign,
-                format!("its task ended unexpectedly: {error}"),
-            ))
-        });
-        if let Err(failure) = &result {
-            shared
-                .watchers
-                .tell(&name, Progress::Failed(failure.clone()));
+    let mut report = Vec::new();
+    loop {
+        while let Some(name) = crew.plan.start(shared.clock.now()) {
+            let job = jobs.remove(&name);
+            crew.begin(name, job);
         }
-        shared
-            .watchers
-            .tell(&name, Progress::Finished(result.is_ok()));
-        (name, result)
-    });
-    let report = join_all(ended).await;
-    Ok(report)
+        let Some((name, result)) = crew.ended().await else {
+            return Ok(report);
+        };
+        crew.plan.remove(&name);
+        report.push((name, result));
+    }
 }
 
-/// When the next pass has something to do; `None` when nothing ever will.
+/// When the first certificate wants something; `None` when there is none.
 pub async fn next(shared: &Shared) -> Result<Option<Timestamp>, StoreError> {
     let mut next: Option<Timestamp> = None;
-    for (name, wanted) in &shared.certificates {
-        let certificate = certificate(shared, name).await?.value;
-        let due = certificate.due(&wanted.specification, &shared.profiles).at;
-        next = Some(next.map_or(due, |next| next.min(due)));
+    for name in shared.certificates.keys() {
+        let at = job::turn(shared, name).await?.at;
+        next = Some(next.map_or(at, |next| next.min(at)));
     }
     Ok(next)
 }
 
-/// A certificate that has something to do.
-struct Job {
-    certificate: Saved<Certificate>,
-    attempt: Option<Saved<Attempt>>,
-    /// Why a new one is to be had; `None` when only the rest of the last one is to be done.
-    why: Option<&'static str>,
-    /// When the present certificate ends: what ends first goes first, and what has none before that.
-    ends: Option<Timestamp>,
+/// What the daemon is told while it runs.
+pub enum Order {
+    /// There is another configuration.
+    Reload(Arc<Shared>),
 }
 
-async fn job(
-    shared: &Shared,
-    name: &CertificateName,
-    selection: &Selection,
-) -> Result<Option<Job>, StoreError> {
-    let wanted = &shared.certificates[name];
-    let certificate = certificate(shared, name).await?;
-    let attempt = shared
-        .session
-        .load::<Attempt>(records::attempt(name))
-        .await?;
-    let due = certificate
-        .value
-        .due(&wanted.specification, &shared.profiles);
-    let skips = selection.ignore_back_off && due.reason == Reason::Retry;
-    let now = shared.clock.now();
-    let is_due = skips || due.at <= now;
-    // What an authority asked for holds also for a person in a hurry.
-    let floor = certificate.value.trouble.as_ref().and_then(Trouble::floor);
-    let held = floor.is_some_and(|floor| floor > now);
-    let why = match (is_due, selection.force) {
-        _ if held => None,
-        (true, _) => Some(because(due.reason)),
-        (false, true) => Some("a person asked for it"),
-        (false, false) => None,
-    };
-    let wanting = delivering::is_wanting(shared, &certificate.value, wanted).await?;
-    if why.is_none() && attempt.is_none() && !wanting {
-        return Ok(None);
+/// Shows from outside that certificates are given their turns.
+pub struct Pulse {
+    /// At least this often.
+    pub every: Duration,
+    /// Called each time.
+    pub beat: Box<dyn Fn() + Send>,
+}
+
+/// Gives every certificate its turns until asked to stop; orders are left as they are then, for the next start.
+pub async fn serve(
+    shared: Arc<Shared>,
+    mut orders: mpsc::Receiver<Order>,
+    stop: Stop,
+    pulse: Pulse,
+) {
+    let longest = LONGEST_SLEEP.min(pulse.every);
+    let mut crew = Crew::new(shared, stop.clone());
+    let names: Vec<CertificateName> = crew.shared.certificates.keys().cloned().collect();
+    for name in names {
+        crew.plan_at_start(name).await;
     }
-    let ends = certificate
-        .value
-        .current
-        .as_ref()
-        .map(|issued| issued.not_after);
-    Ok(Some(Job {
-        certificate,
-        attempt,
-        why,
-        ends,
-    }))
-}
-
-async fn certificate(
-    shared: &Shared,
-    name: &CertificateName,
-) -> Result<Saved<Certificate>, StoreError> {
-    let key = records::certificate(name);
-    let saved = shared.session.load(key.clone()).await?;
-    Ok(saved.unwrap_or_else(|| Saved::new(key, Certificate::new(name.clone()))))
-}
-
-/// One certificate: its attempt, then its deliveries beside the removal of its records.
-async fn one(shared: &Arc<Shared>, job: Job, stop: CancellationToken) -> Result<(), Failure> {
-    let name = job.certificate.value.name.clone();
-    let wanted = &shared.certificates[&name];
-    if job.why.is_none() && job.attempt.is_none() {
-        return delivering::deliver(shared, &job.certificate.value, wanted).await;
-    }
-    let (_slot, mut worker) = tokio::select! {
-        biased;
-        () = stop.cancelled() => return Err(not_begun()),
-        worker = worker(shared, job, wanted, stop.clone()) => worker?,
-    };
-    worker.drive(Until::Decided).await?;
-    let issued = worker.certificate().clone();
-    let end = worker.end().cloned();
-    let deliver = async {
-        // Not only what this run issued: a process may have died between the certificate and its delivery.
-        let wanting = delivering::is_wanting(shared, &issued, wanted).await;
-        match wanting.map_err(store_failure)? {
-            true => delivering::deliver(shared, &issued, wanted).await,
-            false => Ok(()),
+    while !stop.is_asked() {
+        while let Some(name) = crew.plan.start(crew.shared.clock.now()) {
+            crew.begin(name, None);
         }
-    };
-    let (delivered, closed) = tokio::join!(deliver, worker.drive(Until::Over));
-    match end {
-        Some(End::Failed(failure)) => Err(failure),
-        _ => delivered.and(closed),
-    }
-}
-
-/// The right to ask an authority: a turn among those with the same names, and one of its permits.
-struct Slot {
-    _turn: OwnedMutexGuard<()>,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-/// A worker for the job: of the attempt that was saved, or of a new one.
-async fn worker(
-    shared: &Arc<Shared>,
-    job: Job,
-    wanted: &Wanted,
-    stop: CancellationToken,
-) -> Result<(Slot, Worker), Failure> {
-    let asked = job
-        .attempt
-        .as_ref()
-        .map(|attempt| &attempt.value.request.authority);
-    let name = match asked {
-        Some(name) if shared.authorities.contains_key(name) => name.clone(),
-        _ => authority_for(job.certificate.value.trouble.as_ref(), wanted),
-    };
-    let authority = shared.authorities.get(&name).ok_or_else(|| {
-        Failure::new(
-            Whose::You,
-            format!("the authority {name} is not in the configuration any more"),
-        )
-    })?;
-    let account = match accounts::ready(shared, authority).await {
-        Ok(account) => Arc::new(account),
-        Err(failure) => return Err(failed_before(shared, job.certificate, failure).await),
-    };
-    let attempt = match job.attempt {
-        Some(attempt) if fits(&attempt.value.request, authority, &account, wanted) => Some(attempt),
-        Some(attempt) => {
-            discard(shared, attempt).await?;
-            None
-        }
-        None => None,
-    };
-    let slot = Slot {
-        _turn: shared.turn(&account.url, &wanted.specification).await,
-        _permit: Arc::clone(&authority.permits).acquire_owned().await.ok(),
-    };
-    let worker = match attempt {
-        Some(attempt) => {
-            Worker::resume(Arc::clone(shared), account, attempt, job.certificate, stop)
-        }
-        None => {
-            let why = job.why.unwrap_or("the last attempt was for something else");
-            Worker::begin(
-                Arc::clone(shared),
-                account,
-                authority,
-                job.certificate,
-                wanted,
-                stop,
-                why,
-            )
-            .await?
-        }
-    };
-    Ok((slot, worker))
-}
-
-/// Whether an attempt is for what is wanted now, at an account that is still ours: an account belongs to a directory
-/// and an external key, not to the name that an authority has in the configuration.
-fn fits(request: &Request, authority: &Authority, account: &Ready, wanted: &Wanted) -> bool {
-    request.authority == authority.settings.name.as_str()
-        && request.account == account.url
-        && request.thumbprint == account.thumbprint
-        && request.profile == authority.settings.profile
-        && request.identifiers == wanted.specification.identifiers
-        && request.key == wanted.specification.key
-}
-
-/// Ends an attempt that is not wanted any more: its records are released, its order is left to expire.
-async fn discard(shared: &Shared, mut attempt: Saved<Attempt>) -> Result<(), Failure> {
-    let now = shared.clock.now();
-    let why = "the configuration wants something else now";
-    attempt.value.abandon(Failure::new(Whose::Countersign, why));
-    for (id, effect) in attempt.value.pending(now).effects {
-        if let Effect::Release { owner, record, .. } = effect {
-            let released = shared.ledger.release(owner.clone(), record).await;
-            released.map_err(store_failure)?;
-            attempt.value.apply(now, &id, Event::Released(owner));
+        (pulse.beat)();
+        let pause = crew
+            .plan
+            .wake()
+            .map_or(longest, |wake| crew.shared.clock.until(wake).min(longest));
+        let clock = crew.shared.clock.clone();
+        tokio::select! {
+            biased;
+            () = stop.asked() => {}
+            Some(order) = orders.recv() => match order {
+                Order::Reload(shared) => crew.take_over(shared).await,
+            },
+            Some((name, result)) = crew.ended() => crew.plan_again(name, result.is_ok()).await,
+            () = clock.sleep(pause) => {}
         }
     }
-    // Its key stays: the authority may have made a certificate for it.
-    let gone = [Write::Delete(attempt.key.clone())];
-    shared
-        .session
-        .commit(&[attempt.expectation()], &gone)
-        .await
-        .map_err(store_failure)?;
-    Ok(())
+    let clock = crew.shared.clock.clone();
+    let all = async { while crew.ended().await.is_some() {} };
+    clock.timeout(DRAIN, all).await;
 }
 
-/// Notes that an attempt could not even begin.
-async fn failed_before(
-    shared: &Shared,
-    mut certificate: Saved<Certificate>,
-    failure: Failure,
-) -> Failure {
-    certificate
-        .value
-        .failed(shared.clock.now(), failure.clone());
-    match shared
-        .session
-        .save(&mut [&mut certificate], Vec::new())
-        .await
-    {
-        Ok(()) => failure,
-        Err(error) => store_failure(error),
+/// Those at work, and who goes next.
+struct Crew {
+    shared: Arc<Shared>,
+    plan: Plan,
+    tasks: JoinSet<Result<(), Failure>>,
+    names: HashMap<Id, CertificateName>,
+    stops: BTreeMap<CertificateName, Stop>,
+    /// Those at work whose targets were changed meanwhile.
+    look_again: BTreeSet<CertificateName>,
+    stop: Stop,
+}
+
+impl Crew {
+    fn new(shared: Arc<Shared>, stop: Stop) -> Self {
+        Self {
+            shared,
+            plan: Plan::default(),
+            tasks: JoinSet::new(),
+            names: HashMap::new(),
+            stops: BTreeMap::new(),
+            look_again: BTreeSet::new(),
+            stop,
+        }
     }
-}
 
-/// The authority to ask: the first, and after failures of its own the next.
-fn authority_for(trouble: Option<&Trouble>, wanted: &Wanted) -> String {
-    let failures = match trouble {
-        Some(trouble) if trouble.failure.whose == Whose::Authority => trouble.count,
-        _ => 0,
-    };
-    let nth = (failures / FAILURES_BEFORE_NEXT) as usize % wanted.authorities.len().max(1);
-    wanted.authorities.get(nth).cloned().unwrap_or_default()
-}
+    /// Has `name` do what it has to do; `job` when that is known already.
+    fn begin(&mut self, name: CertificateName, job: Option<Job>) {
+        let shared = Arc::clone(&self.shared);
+        let stop = self.stop.child();
+        self.stops.insert(name.clone(), stop.clone());
+        let task = self.tasks.spawn({
+            let name = name.clone();
+            async move {
+                let job = match job {
+                    Some(job) => Some(job),
+                    None => job::job(&shared, &name, &Selection::default())
+                        .await
+                        .map_err(super::accounts::store_failure)?,
+                };
+                match job {
+                    Some(job) => job::perform(&shared, job, stop).await,
+                    None => Ok(()),
+                }
+            }
+        });
+        self.names.insert(task.id(), name);
+    }
 
-/// Why an attempt begins, for the history.
-fn because(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Missing => "there is no certificate yet",
-        Reason::Changed => "its names, key or profile were changed",
-        Reason::Renewal => "its renewal is due",
-        Reason::Retry => "the last attempt failed",
+    /// The next one that ends, and what came of it; `None` when nobody is at work.
+    async fn ended(&mut self) -> Option<(CertificateName, Result<(), Failure>)> {
+        let joined = self.tasks.join_next_with_id().await?;
+        let id = joined.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let name = self.names.remove(&id)?;
+        self.stops.remove(&name);
+        self.plan.ended(&name);
+        let result = match joined {
+            Ok((_, result)) => result,
+            Err(error) => Err(job::fell_over(&self.shared, &name, &error).await),
+        };
+        let watchers = &self.shared.watchers;
+        if let Err(failure) = &result {
+            if !is_interruption(failure) {
+                let whose = failure.whose.as_str();
+                tracing::warn!(certificate = %name, whose, "{}", failure.sentence);
+            }
+            watchers.tell(&name, Progress::Failed(failure.clone()));
+        }
+        watchers.tell(&name, Progress::Finished(result.is_ok()));
+        Some((name, result))
+    }
+
+    /// The first turn of `name`: at once where there is something to be compared with the targets.
+    async fn plan_at_start(&mut self, name: CertificateName) {
+        let wanted = &self.shared.certificates[&name];
+        let has_targets = !wanted.destinations.is_empty();
+        let now = self.shared.clock.now();
+        let mut turn = self.turn(&name, now).await;
+        if has_targets && turn.ends.is_some() && turn.at > now {
+            turn.at = now;
+            turn.authority = None;
+        }
+        self.plan.set(name, turn);
+    }
+
+    /// The turn after one that has ended.
+    async fn plan_again(&mut self, name: CertificateName, is_good: bool) {
+        if !self.shared.certificates.contains_key(&name) {
+            self.forget(&name).await;
+            return;
+        }
+        if self.look_again.remove(&name) {
+            return self.plan_at_start(name).await;
+        }
+        let pause = if is_good {
+            AFTER_SUCCESS
+        } else {
+            AFTER_FAILURE
+        };
+        let soonest = later(self.shared.clock.now(), pause);
+        let mut turn = self.turn(&name, soonest).await;
+        turn.at = turn.at.max(soonest);
+        self.plan.set(name, turn);
+    }
+
+    /// By what is saved; at `otherwise` when that cannot be read.
+    async fn turn(&self, name: &CertificateName, otherwise: Timestamp) -> Turn {
+        match job::turn(&self.shared, name).await {
+            Ok(turn) => turn,
+            Err(error) => {
+                tracing::error!(certificate = %name, "{error}");
+                Turn {
+                    at: otherwise,
+                    ends: None,
+                    authority: None,
+                    domain: String::new(),
+                }
+            }
+        }
+    }
+
+    /// From now on by another configuration. Those at work go on by the one before, unless they are wanted no more, or
+    /// otherwise.
+    async fn take_over(&mut self, shared: Arc<Shared>) {
+        let before = std::mem::replace(&mut self.shared, shared);
+        for name in before.certificates.keys() {
+            if self.shared.certificates.contains_key(name) {
+                continue;
+            }
+            self.plan.remove(name);
+            match self.stops.get(name) {
+                Some(stop) => stop.remove(),
+                None => self.forget(name).await,
+            }
+        }
+        let names: Vec<CertificateName> = self.shared.certificates.keys().cloned().collect();
+        for name in names {
+            let is = &self.shared.certificates[&name];
+            let (is_other, is_elsewhere) = match before.certificates.get(&name) {
+                None => (false, true),
+                Some(was) => (
+                    job::is_other(&before, was, &self.shared, &name),
+                    was.deliveries != is.deliveries,
+                ),
+            };
+            match self.stops.get(&name) {
+                Some(stop) if is_other => stop.withdraw(),
+                Some(_) if is_elsewhere => drop(self.look_again.insert(name)),
+                None if is_other || is_elsewhere => self.plan_at_start(name).await,
+                _ => {}
+            }
+        }
+    }
+
+    /// What is left of one that is configured no more: its order is given up, its records are withdrawn.
+    async fn forget(&self, name: &CertificateName) {
+        if let Err(failure) = job::forget(&self.shared, name).await {
+            tracing::error!(certificate = %name, "{}", failure.sentence);
+        }
     }
 }

@@ -9,12 +9,12 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::task::{JoinError, JoinSet};
-use tokio_util::sync::CancellationToken;
 
 use super::accounts::{self, Ready, internal, store_failure};
 use super::journal::Journal;
 use super::progress::Progress;
 use super::shared::{Authority, Shared, Wanted};
+use super::stop::Stop;
 use super::{LONGEST_SLEEP, locate, records};
 use crate::acme::{Signer, chain, csr};
 use crate::dns::Walk;
@@ -32,6 +32,10 @@ use crate::store::{Keep, Saved, Sealed, Write};
 const INTERRUPTED: &str = "interrupted; the next run goes on with its order";
 /// Says of a certificate that its turn had not come by then.
 const NOT_BEGUN: &str = "interrupted before it began";
+/// Says of an attempt that it was left for the next process.
+const PARKED: &str = "left as it is for the next start";
+/// Says of an attempt that its certificate is wanted no more.
+const REMOVED: &str = "not in the configuration any more";
 /// In the foreground, an authority that wants to be left alone for longer than this ends the pass.
 const FOREGROUND_PATIENCE: Duration = Duration::from_secs(30);
 /// When asked to stop, records are released within this.
@@ -42,9 +46,9 @@ pub(super) fn not_begun() -> Failure {
     Failure::new(Whose::You, NOT_BEGUN)
 }
 
-/// Whether it is no failure, but a person wanted the pass to stop.
+/// Whether it is no failure, but somebody wanted it to stop.
 pub fn is_interruption(failure: &Failure) -> bool {
-    [INTERRUPTED, NOT_BEGUN].contains(&failure.sentence.as_str())
+    [INTERRUPTED, NOT_BEGUN, PARKED, REMOVED].contains(&failure.sentence.as_str())
 }
 
 /// One attempt being driven.
@@ -60,7 +64,7 @@ pub struct Worker {
     approaching: usize,
     step: Option<Step>,
     trouble: Option<String>,
-    stop: CancellationToken,
+    stop: Stop,
 }
 
 /// What is under way. Tasks of their own, so that they go on while something is saved.
@@ -124,7 +128,7 @@ impl Worker {
         authority: &Authority,
         mut certificate: Saved<Certificate>,
         wanted: &Wanted,
-        stop: CancellationToken,
+        stop: Stop,
         why: &str,
     ) -> Result<Self, Failure> {
         let now = shared.clock.now();
@@ -165,7 +169,7 @@ impl Worker {
         account: Arc<Ready>,
         attempt: Saved<Attempt>,
         certificate: Saved<Certificate>,
-        stop: CancellationToken,
+        stop: Stop,
     ) -> Self {
         let request = &attempt.value.request;
         let journal = Journal::new(request.certificate.clone(), request.epoch);
@@ -210,6 +214,12 @@ impl Worker {
                 Some((failure, _)) if idle => return Err(failure.clone()),
                 Some((failure, deadline)) if now >= *deadline => return Err(failure.clone()),
                 Some(_) => {}
+                None if self.stop.parks() => {
+                    // What is under way is heard and saved, and nothing new is begun.
+                    if running.ids.is_empty() {
+                        return Err(Failure::new(Whose::Countersign, PARKED));
+                    }
+                }
                 None => {
                     if let Some(failure) = self.reason_to_stop(now) {
                         given_up = Some((failure.clone(), self.suspend(&failure).await?));
@@ -217,7 +227,9 @@ impl Worker {
                     }
                 }
             }
-            self.start(&mut running, pending.effects);
+            if !self.stop.parks() {
+                self.start(&mut running, pending.effects);
+            }
             let pause = pending
                 .wake
                 .map_or(LONGEST_SLEEP, |wake| self.shared.clock.until(wake));
@@ -233,7 +245,7 @@ impl Worker {
                     }
                     given_up = Some((failure.clone(), self.suspend(&failure).await?));
                 }
-                () = self.stop.cancelled(), if given_up.is_none() => {}
+                () = self.stop.asked(), if !self.stop.is_asked() => {}
                 () = self.shared.clock.sleep(pause.min(LONGEST_SLEEP)) => {}
             }
         }
@@ -248,8 +260,12 @@ impl Worker {
 
     /// Why to leave this attempt for another time, if so.
     fn reason_to_stop(&self, now: Timestamp) -> Option<Failure> {
-        if self.stop.is_cancelled() {
+        if self.stop.withdraws() {
             return Some(Failure::new(Whose::You, INTERRUPTED));
+        }
+        // The authority has the CSR: what it makes of it is not thrown away.
+        if self.stop.removes() && self.attempt.value.step() < Step::Finalizing {
+            return Some(Failure::new(Whose::You, REMOVED));
         }
         let far = |again: &Timestamp| {
             *again > countersign_providers::clock::later(now, FOREGROUND_PATIENCE)
@@ -280,7 +296,7 @@ impl Worker {
         let now = self.shared.clock.now();
         self.journal
             .note(now, format!("left for another time: {}", failure.sentence));
-        if !self.stop.is_cancelled() {
+        if !is_interruption(failure) {
             self.certificate.value.failed(now, failure.clone());
         }
         self.attempt.value.suspend();
@@ -321,7 +337,7 @@ impl Worker {
             next = running.tasks.try_join_next();
         }
         self.note_approach();
-        if failure.is_none() {
+        if failure.is_none() && !self.stop.parks() {
             // What only looks changes nothing outside, and need not wait until it is saved why.
             let pending = self.attempt.value.pending(self.shared.clock.now());
             let looks = |(_, effect): &(EffectId, Effect)| effect.only_looks();
@@ -406,6 +422,7 @@ impl Worker {
             && self.attempt.value.end() == Some(&End::Issued)
             && let Some(issued) = &self.certificate.value.current
         {
+            tracing::info!(certificate = %name, "issued by {}, valid until {}", issued.authority, issued.not_after);
             watchers.tell(name, Progress::Issued(Box::new(issued.clone())));
         }
     }
@@ -571,10 +588,14 @@ impl Hands {
 
     fn authority(&self) -> Result<&Authority, Failure> {
         let name = &self.request.authority;
-        self.shared.authorities.get(name).ok_or_else(|| {
-            let sentence = format!("the authority {name} is not in the configuration any more");
-            Failure::new(Whose::You, sentence)
-        })
+        self.shared
+            .authorities
+            .get(name)
+            .map(AsRef::as_ref)
+            .ok_or_else(|| {
+                let sentence = format!("the authority {name} is not in the configuration any more");
+                Failure::new(Whose::You, sentence)
+            })
     }
 
     fn wanted(&self) -> Result<&Wanted, Failure> {

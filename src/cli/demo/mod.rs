@@ -29,6 +29,7 @@ use crate::engine::names::CertificateName;
 use crate::run::progress::Watchers;
 use crate::run::records;
 use crate::run::scheduler::{self, Selection};
+use crate::run::stop::Stop;
 use crate::store::StoreError;
 use stage::Stage;
 use wire::Seen;
@@ -161,8 +162,9 @@ impl Show {
         while self.seen.try_recv().is_ok() {}
         let shared = std::sync::Arc::clone(&self.daemon.shared);
         let selection = Selection::default();
+        let stop = Stop::withdrawing(stop.clone());
         let work = async {
-            let report = scheduler::pass(&shared, &selection, stop).await;
+            let report = scheduler::pass(&shared, &selection, &stop).await;
             shared.ledger.quiet(QUIET).await;
             report
         };

@@ -1,0 +1,345 @@
+//! What one certificate has to do now, and doing it: its attempt, its deliveries, the removal of its records.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::OwnedMutexGuard;
+
+use super::accounts::{self, Ready, store_failure};
+use super::delivering;
+use super::plan::Turn;
+use super::records;
+use super::scheduler::Selection;
+use super::shared::{Authority, Shared, Wanted};
+use super::stop::Stop;
+use super::worker::{Until, Worker, not_begun};
+use crate::engine::attempt::{Attempt, Effect, End, Event, Request};
+use crate::engine::certificate::{Certificate, Trouble};
+use crate::engine::delivery::Delivery;
+use crate::engine::names::CertificateName;
+use crate::engine::reaction::{Failure, Whose};
+use crate::engine::renewal::Reason;
+use crate::store::{Keep, Saved, StoreError, Write};
+
+/// Attempts at one authority that must have failed by its own fault before the next one is asked.
+const FAILURES_BEFORE_NEXT: u32 = 3;
+
+/// A certificate that has something to do.
+pub(super) struct Job {
+    pub(super) certificate: Saved<Certificate>,
+    /// Whether a person asked for it: pauses after failures of our own are skipped.
+    hurries: bool,
+    attempt: Option<Saved<Attempt>>,
+    /// Why a new one is to be had; `None` when only the rest of the last one is to be done.
+    why: Option<&'static str>,
+}
+
+/// What `name` has to do now; `None` when it has nothing.
+pub(super) async fn job(
+    shared: &Shared,
+    name: &CertificateName,
+    selection: &Selection,
+) -> Result<Option<Job>, StoreError> {
+    let wanted = &shared.certificates[name];
+    let certificate = certificate(shared, name).await?;
+    let attempt = shared
+        .session
+        .load::<Attempt>(records::attempt(name))
+        .await?;
+    let due = certificate
+        .value
+        .due(&wanted.specification, &shared.profiles);
+    let skips = selection.ignore_back_off && due.reason == Reason::Retry;
+    let now = shared.clock.now();
+    let is_due = skips || due.at <= now;
+    // What an authority asked for holds also for a person in a hurry.
+    let floor = certificate.value.trouble.as_ref().and_then(Trouble::floor);
+    let held = floor.is_some_and(|floor| floor > now);
+    let why = match (is_due, selection.force) {
+        _ if held => None,
+        (true, _) => Some(because(due.reason)),
+        (false, true) => Some("a person asked for it"),
+        (false, false) => None,
+    };
+    let wanting = delivering::is_wanting(shared, &certificate.value, wanted).await?;
+    if why.is_none() && attempt.is_none() && !wanting {
+        return Ok(None);
+    }
+    Ok(Some(Job {
+        certificate,
+        hurries: selection.ignore_back_off,
+        attempt,
+        why,
+    }))
+}
+
+/// When `name` wants something next, by what is saved.
+pub(super) async fn turn(shared: &Shared, name: &CertificateName) -> Result<Turn, StoreError> {
+    let wanted = &shared.certificates[name];
+    let certificate = certificate(shared, name).await?.value;
+    let key = records::attempt(name);
+    let attempt = shared.session.load::<Attempt>(key).await?;
+    let trouble = certificate.trouble.as_ref();
+    let attempt_at = match (&attempt, trouble) {
+        // It was left in the middle, and nothing was in its way.
+        (Some(_), None) => Timestamp::MIN,
+        _ => {
+            let due = certificate.due(&wanted.specification, &shared.profiles);
+            due.at
+                .max(trouble.and_then(Trouble::floor).unwrap_or(due.at))
+        }
+    };
+    let mut delivery_at = None;
+    if let Some(issued) = &certificate.current {
+        for to in &wanted.destinations {
+            let key = records::delivery(name, &to.name);
+            let saved = shared.session.load::<Delivery>(key).await?;
+            let at = match saved.map(|saved| saved.value) {
+                Some(delivery) if delivery.wanted() == Some(issued.generation) => {
+                    match delivery.is_done() {
+                        true => continue,
+                        false => delivery.failure().and_then(|(_, again)| again),
+                    }
+                }
+                _ => None,
+            };
+            let at = at.unwrap_or(Timestamp::MIN);
+            delivery_at = Some(delivery_at.map_or(at, |first: Timestamp| first.min(at)));
+        }
+    }
+    let asks = delivery_at.is_none_or(|at| attempt_at <= at);
+    let authority = || authority_for(shared, wanted, &certificate, attempt.as_ref());
+    Ok(Turn {
+        at: delivery_at.map_or(attempt_at, |at| at.min(attempt_at)),
+        ends: certificate.current.as_ref().map(|issued| issued.not_after),
+        authority: asks.then(authority),
+        domain: domain(wanted),
+    })
+}
+
+/// The last two labels of the first name: near enough to who runs its DNS.
+fn domain(wanted: &Wanted) -> String {
+    let first = wanted.specification.identifiers.first();
+    let name = first
+        .map(|first| first.base.to_string())
+        .unwrap_or_default();
+    let mut labels = name.rsplitn(3, '.');
+    match (labels.next(), labels.next()) {
+        (Some(top), Some(second)) => format!("{second}.{top}"),
+        _ => name,
+    }
+}
+
+async fn certificate(
+    shared: &Shared,
+    name: &CertificateName,
+) -> Result<Saved<Certificate>, StoreError> {
+    let key = records::certificate(name);
+    let saved = shared.session.load(key.clone()).await?;
+    Ok(saved.unwrap_or_else(|| Saved::new(key, Certificate::new(name.clone()))))
+}
+
+/// One certificate: its attempt, then its deliveries beside the removal of its records.
+pub(super) async fn perform(shared: &Arc<Shared>, job: Job, stop: Stop) -> Result<(), Failure> {
+    let name = job.certificate.value.name.clone();
+    let wanted = &shared.certificates[&name];
+    if job.why.is_none() && job.attempt.is_none() {
+        return delivering::deliver(shared, &job.certificate.value, wanted, job.hurries).await;
+    }
+    let hurries = job.hurries;
+    let (_turn, mut worker) = tokio::select! {
+        biased;
+        () = stop.asked() => return Err(not_begun()),
+        worker = worker(shared, job, wanted, stop.clone()) => worker?,
+    };
+    worker.drive(Until::Decided).await?;
+    let issued = worker.certificate().clone();
+    let end = worker.end().cloned();
+    let deliver = async {
+        // Not only what this run issued: a process may have died between the certificate and its delivery.
+        let wanting = delivering::is_wanting(shared, &issued, wanted).await;
+        match wanting.map_err(store_failure)? {
+            true => delivering::deliver(shared, &issued, wanted, hurries).await,
+            false => Ok(()),
+        }
+    };
+    let (delivered, closed) = tokio::join!(deliver, worker.drive(Until::Over));
+    match end {
+        Some(End::Failed(failure)) => Err(failure),
+        _ => delivered.and(closed),
+    }
+}
+
+/// A worker for the job: of the attempt that was saved, or of a new one.
+async fn worker(
+    shared: &Arc<Shared>,
+    job: Job,
+    wanted: &Wanted,
+    stop: Stop,
+) -> Result<(OwnedMutexGuard<()>, Worker), Failure> {
+    let name = authority_for(shared, wanted, &job.certificate.value, job.attempt.as_ref());
+    let authority = shared.authorities.get(&name).ok_or_else(|| {
+        Failure::new(
+            Whose::You,
+            format!("the authority {name} is not in the configuration any more"),
+        )
+    })?;
+    let account = match accounts::ready(shared, authority, job.hurries).await {
+        Ok(account) => Arc::new(account),
+        Err(failure) => return Err(failed_before(shared, job.certificate, failure).await),
+    };
+    let attempt = match job.attempt {
+        Some(attempt) if fits(&attempt.value.request, authority, &account, wanted) => Some(attempt),
+        Some(attempt) => {
+            discard(shared, attempt).await?;
+            None
+        }
+        None => None,
+    };
+    // Those with the same names at the same account get the same order: one after the other.
+    let turn = shared.turns.turn(&account.url, &wanted.specification).await;
+    let worker = match attempt {
+        Some(attempt) => {
+            Worker::resume(Arc::clone(shared), account, attempt, job.certificate, stop)
+        }
+        None => {
+            let why = job.why.unwrap_or("the last attempt was for something else");
+            Worker::begin(
+                Arc::clone(shared),
+                account,
+                authority,
+                job.certificate,
+                wanted,
+                stop,
+                why,
+            )
+            .await?
+        }
+    };
+    Ok((turn, worker))
+}
+
+/// Notes that the task of `name` ended by a fault of ours.
+pub(super) async fn fell_over(
+    shared: &Shared,
+    name: &CertificateName,
+    error: &tokio::task::JoinError,
+) -> Failure {
+    let sentence = format!("its task ended unexpectedly: {error}");
+    tracing::error!(certificate = %name, "{sentence}");
+    let failure = Failure::new(Whose::Countersign, sentence);
+    match certificate(shared, name).await {
+        Ok(certificate) => failed_before(shared, certificate, failure).await,
+        Err(error) => store_failure(error),
+    }
+}
+
+/// Whether `now` wants another certificate as `name` than `before`, where it was `was`.
+pub(super) fn is_other(
+    before: &Shared,
+    was: &Wanted,
+    now: &Shared,
+    name: &CertificateName,
+) -> bool {
+    let is = &now.certificates[name];
+    was.specification != is.specification
+        || is
+            .authorities
+            .iter()
+            .any(|authority| profile(before, authority) != profile(now, authority))
+}
+
+fn profile<'s>(shared: &'s Shared, authority: &str) -> Option<&'s str> {
+    let authority = shared.authorities.get(authority)?;
+    authority.settings.profile.as_deref()
+}
+
+/// Gives up the attempt of a certificate that is configured no more. Its material stays.
+pub(super) async fn forget(shared: &Shared, name: &CertificateName) -> Result<(), Failure> {
+    let saved = shared.session.load::<Attempt>(records::attempt(name)).await;
+    match saved.map_err(store_failure)? {
+        Some(attempt) => discard(shared, attempt).await,
+        None => Ok(()),
+    }
+}
+
+/// Whether an attempt is for what is wanted now, at an account that is still ours: an account belongs to a directory
+/// and an external key, not to the name that an authority has in the configuration.
+fn fits(request: &Request, authority: &Authority, account: &Ready, wanted: &Wanted) -> bool {
+    request.authority == authority.settings.name.as_str()
+        && request.account == account.url
+        && request.thumbprint == account.thumbprint
+        && request.profile == authority.settings.profile
+        && request.identifiers == wanted.specification.identifiers
+        && request.key == wanted.specification.key
+}
+
+/// Ends an attempt that is not wanted any more: its records are released, its order is left to expire.
+async fn discard(shared: &Shared, mut attempt: Saved<Attempt>) -> Result<(), Failure> {
+    let now = shared.clock.now();
+    let why = "the configuration wants something else now";
+    attempt.value.abandon(Failure::new(Whose::Countersign, why));
+    for (id, effect) in attempt.value.pending(now).effects {
+        if let Effect::Release { owner, record, .. } = effect {
+            let released = shared.ledger.release(owner.clone(), record).await;
+            released.map_err(store_failure)?;
+            attempt.value.apply(now, &id, Event::Released(owner));
+        }
+    }
+    // Its key stays: the authority may have made a certificate for it.
+    let gone = [Write::Delete(attempt.key.clone())];
+    shared
+        .session
+        .commit(&[attempt.expectation()], &gone)
+        .await
+        .map_err(store_failure)?;
+    Ok(())
+}
+
+/// Notes that an attempt could not even begin.
+async fn failed_before(
+    shared: &Shared,
+    mut certificate: Saved<Certificate>,
+    failure: Failure,
+) -> Failure {
+    certificate
+        .value
+        .failed(shared.clock.now(), failure.clone());
+    match shared
+        .session
+        .save(&mut [&mut certificate], Vec::new())
+        .await
+    {
+        Ok(()) => failure,
+        Err(error) => store_failure(error),
+    }
+}
+
+/// The authority to ask: that of an order that is known, else the first, and after failures of its own the next.
+fn authority_for(
+    shared: &Shared,
+    wanted: &Wanted,
+    certificate: &Certificate,
+    attempt: Option<&Saved<Attempt>>,
+) -> String {
+    let asked = attempt.map(|attempt| &attempt.value.request.authority);
+    if let Some(asked) = asked.filter(|asked| shared.authorities.contains_key(*asked)) {
+        return asked.clone();
+    }
+    let failures = match &certificate.trouble {
+        Some(trouble) if trouble.failure.whose == Whose::Authority => trouble.count,
+        _ => 0,
+    };
+    let nth = (failures / FAILURES_BEFORE_NEXT) as usize % wanted.authorities.len().max(1);
+    wanted.authorities.get(nth).cloned().unwrap_or_default()
+}
+
+/// Why an attempt begins, for the history.
+fn because(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Missing => "there is no certificate yet",
+        Reason::Changed => "its names, key or profile were changed",
+        Reason::Renewal => "its renewal is due",
+        Reason::Retry => "the last attempt failed",
+    }
+}

@@ -1,0 +1,213 @@
+//! Who goes next: when each certificate wants something, and who gets a seat when many want one. Data only.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::Timestamp;
+
+use crate::engine::names::CertificateName;
+
+/// Certificates that one authority is asked for at the same time; also those that are only delivered.
+pub const PARALLEL: usize = 32;
+/// Certificates of one domain that are at work at one authority while others wait: a DNS host that is slow, or many
+/// certificates behind one fault, must not take every seat.
+const SHARE: usize = PARALLEL / 2;
+/// So many who wait are looked at for one of another domain.
+const LOOKED_AT: usize = 256;
+
+/// What is to be known of a certificate to give it its turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// When it wants something.
+    pub at: Timestamp,
+    /// When the present certificate ends: what ends first goes first, and what has none before that.
+    pub ends: Option<Timestamp>,
+    /// The authority that it will ask; nothing when it only wants to be delivered.
+    pub authority: Option<String>,
+    /// The domain of its first name.
+    pub domain: String,
+}
+
+/// Who waits for what.
+#[derive(Default)]
+pub struct Plan {
+    turns: HashMap<CertificateName, Turn>,
+    /// Those whose time has not come.
+    later: BTreeSet<(Timestamp, CertificateName)>,
+    /// Those whose time has come, by authority, the most urgent first.
+    ready: BTreeMap<Option<String>, BTreeSet<(Option<Timestamp>, CertificateName)>>,
+    /// Those at work.
+    at_work: BTreeMap<CertificateName, Turn>,
+}
+
+impl Plan {
+    /// Notes when `name` wants something. One that is at work gets its turn when it has ended.
+    pub fn set(&mut self, name: CertificateName, turn: Turn) {
+        self.take_out(&name);
+        if !self.at_work.contains_key(&name) {
+            self.later.insert((turn.at, name.clone()));
+        }
+        self.turns.insert(name, turn);
+    }
+
+    /// Forgets `name`.
+    pub fn remove(&mut self, name: &CertificateName) {
+        self.take_out(name);
+        self.turns.remove(name);
+    }
+
+    /// When the next one wants something whose time has not come.
+    pub fn wake(&self) -> Option<Timestamp> {
+        self.later.first().map(|(at, _)| *at)
+    }
+
+    /// Gives a seat to one whose time has come, the most urgent first; `None` when nobody wants one or none is free.
+    pub fn start(&mut self, now: Timestamp) -> Option<CertificateName> {
+        while self.wake().is_some_and(|at| at <= now)
+            && let Some((_, name)) = self.later.pop_first()
+        {
+            let turn = &self.turns[&name];
+            let queue = self.ready.entry(turn.authority.clone()).or_default();
+            queue.insert((turn.ends, name));
+        }
+        let authorities: Vec<_> = self.ready.keys().cloned().collect();
+        let mut free = authorities
+            .into_iter()
+            .filter(|authority| self.seats(authority) < PARALLEL);
+        let authority = free.next()?;
+        // The authority with the fewest at work first: none waits for another's crowd.
+        let authority = free.fold(authority, |best, next| {
+            match self.seats(&next) < self.seats(&best) {
+                true => next,
+                false => best,
+            }
+        });
+        let queue = self.ready.get_mut(&authority)?;
+        let crowded = |domain: &str| {
+            let same = |turn: &&Turn| turn.authority == authority && turn.domain == domain;
+            self.at_work.values().filter(same).count() >= SHARE
+        };
+        let first = queue
+            .iter()
+            .take(LOOKED_AT)
+            .find(|(_, name)| !crowded(&self.turns[name].domain))
+            .or(queue.first())
+            .cloned()?;
+        queue.remove(&first);
+        if queue.is_empty() {
+            self.ready.remove(&authority);
+        }
+        let (_, name) = first;
+        self.at_work.insert(name.clone(), self.turns[&name].clone());
+        Some(name)
+    }
+
+    /// `name` has left its seat; what it wants next is to be set.
+    pub fn ended(&mut self, name: &CertificateName) {
+        self.at_work.remove(name);
+    }
+
+    fn seats(&self, authority: &Option<String>) -> usize {
+        let same = |turn: &&Turn| turn.authority == *authority;
+        self.at_work.values().filter(same).count()
+    }
+
+    fn take_out(&mut self, name: &CertificateName) {
+        let Some(turn) = self.turns.get(name) else {
+            return;
+        };
+        self.later.remove(&(turn.at, name.clone()));
+        if let Some(queue) = self.ready.get_mut(&turn.authority) {
+            queue.remove(&(turn.ends, name.clone()));
+            if queue.is_empty() {
+                self.ready.remove(&turn.authority);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn name(text: &str) -> CertificateName {
+        CertificateName::parse(text).unwrap()
+    }
+
+    fn turn(due: i64, ends: Option<i64>, authority: &str, domain: &str) -> Turn {
+        Turn {
+            at: at(due),
+            ends: ends.map(at),
+            authority: Some(authority.to_owned()),
+            domain: domain.to_owned(),
+        }
+    }
+
+    fn started(plan: &mut Plan, now: i64) -> Vec<String> {
+        std::iter::from_fn(|| plan.start(at(now)))
+            .map(|name| name.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn what_ends_first_goes_first_and_what_has_none_before_that() {
+        let mut plan = Plan::default();
+        plan.set(name("late"), turn(1, Some(900), "ca", "a.test"));
+        plan.set(name("soon"), turn(2, Some(100), "ca", "b.test"));
+        plan.set(name("none"), turn(3, None, "ca", "c.test"));
+        plan.set(name("not-yet"), turn(50, None, "ca", "d.test"));
+        assert_eq!(started(&mut plan, 10), ["none", "soon", "late"]);
+        assert_eq!(plan.wake(), Some(at(50)));
+    }
+
+    #[test]
+    fn an_authority_has_so_many_seats_and_another_one_its_own() {
+        let mut plan = Plan::default();
+        for n in 0..100 {
+            let domain = format!("d{n}.test");
+            plan.set(name(&format!("a{n}")), turn(0, None, "a", &domain));
+        }
+        assert_eq!(started(&mut plan, 0).len(), 32);
+        plan.set(name("b"), turn(0, None, "b", "b.test"));
+        assert_eq!(started(&mut plan, 0), ["b"]);
+        plan.ended(&name("a0"));
+        assert_eq!(started(&mut plan, 0).len(), 1);
+    }
+
+    #[test]
+    fn one_domain_takes_half_of_the_seats_while_others_wait_and_all_when_not() {
+        let mut plan = Plan::default();
+        for n in 0..100 {
+            plan.set(name(&format!("a{n}")), turn(0, Some(1), "ca", "a.test"));
+        }
+        for n in 0..4 {
+            plan.set(name(&format!("b{n}")), turn(0, Some(2), "ca", "b.test"));
+        }
+        let all = started(&mut plan, 0);
+        assert_eq!(all.len(), 32);
+        assert_eq!(all.iter().filter(|name| name.starts_with('b')).count(), 4);
+    }
+
+    #[test]
+    fn one_at_work_gets_its_next_turn_when_it_has_ended() {
+        let mut plan = Plan::default();
+        plan.set(name("a"), turn(0, None, "ca", "a.test"));
+        assert_eq!(started(&mut plan, 0), ["a"]);
+        plan.set(name("a"), turn(0, None, "ca", "a.test"));
+        assert!(started(&mut plan, 0).is_empty());
+        plan.ended(&name("a"));
+        plan.set(name("a"), turn(5, None, "ca", "a.test"));
+        assert_eq!(started(&mut plan, 5), ["a"]);
+    }
+
+    #[test]
+    fn one_that_is_forgotten_is_never_started() {
+        let mut plan = Plan::default();
+        plan.set(name("a"), turn(0, None, "ca", "a.test"));
+        plan.remove(&name("a"));
+        assert!(started(&mut plan, 9).is_empty());
+    }
+}

@@ -1,0 +1,159 @@
+//! `countersign run`: renews by itself, reloads on SIGHUP, drains on SIGTERM. Real servers, short-lived certificates.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use countersign_testca::{Settings, Status};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::authority::Scene;
+use crate::issuance::Host;
+use crate::support::command::Running;
+use crate::support::process::eventually;
+
+const LIFETIME: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// Certificates for `names` of example.test, each delivered to a directory of its name.
+fn certificates(names: &[&str]) -> String {
+    names
+        .iter()
+        .map(|name| format!("  {name}: {{names: [{name}.example.test], deliver: [{{files: {{directory: \"{{dir}}/out/{name}\"}}}}]}}\n"))
+        .collect()
+}
+
+fn scene(names: &[&str]) -> Scene {
+    let grants: String = ["a", "b", "c"]
+        .iter()
+        .map(|name| format!("grant acme name _acme-challenge.{name}.example.test TXT; "))
+        .collect();
+    let host = Host::start("_acme-challenge 120 TXT foreign\n", &grants);
+    let settings = Settings {
+        lifetime: LIFETIME,
+        ..Settings::asking(host.addr())
+    };
+    Scene::with(host, settings, &certificates(names))
+}
+
+impl Scene {
+    /// The certificates of the configuration are `names` from now on.
+    fn configure_certificates(&self, lines: &str) {
+        let text = std::fs::read_to_string(self.program.config()).unwrap();
+        let (before, _) = text.split_once("certificates:\n").unwrap();
+        self.program
+            .configure(&format!("{before}certificates:\n{lines}"));
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.program
+            .path(&format!("out/{name}/current/cert.pem"))
+            .exists()
+    }
+}
+
+/// Whether the pair in `directory` fits and is valid now, as one finds who opens `current` once.
+fn is_good(directory: &Path) -> Result<(), String> {
+    let current = std::fs::canonicalize(directory.join("current")).map_err(|e| e.to_string())?;
+    let chain = std::fs::read(current.join("fullchain.pem")).map_err(|e| e.to_string())?;
+    let key = std::fs::read(current.join("privkey.pem")).map_err(|e| e.to_string())?;
+    let leaf = CertificateDer::from_pem_slice(&chain).map_err(|e| e.to_string())?;
+    let (_, leaf) = x509_parser::parse_x509_certificate(&leaf).map_err(|e| e.to_string())?;
+    if !leaf.validity().is_valid() {
+        return Err(format!("not valid now: {:?}", leaf.validity()));
+    }
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|e| e.to_string())?;
+    let key = rcgen::KeyPair::try_from(&key).map_err(|e| e.to_string())?;
+    let public = &leaf.public_key().subject_public_key.data;
+    match public.as_ref() == rcgen::PublicKeyData::der_bytes(&key) {
+        true => Ok(()),
+        false => Err("the key is another".to_owned()),
+    }
+}
+
+/// Looks at `directory` ten times a second until told to stop; what was wrong.
+fn poll(directory: &Path, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<(u32, Vec<String>)> {
+    let (directory, stop) = (directory.to_owned(), Arc::clone(stop));
+    std::thread::spawn(move || {
+        let (mut looks, mut wrong) = (0, Vec::new());
+        while !stop.load(Ordering::Relaxed) {
+            looks += 1;
+            wrong.extend(is_good(&directory).err());
+            pause(Duration::from_millis(100));
+        }
+        (looks, wrong)
+    })
+}
+
+#[allow(clippy::disallowed_methods, reason = "the poller's own beat")]
+fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
+fn ready(scene: &Scene) -> Running {
+    let daemon = scene.program.start(&["run"]);
+    daemon.wait_for("ready: ").unwrap();
+    daemon
+}
+
+/// The daemon ends well within five seconds, and says nothing but what it should.
+fn ends(daemon: Running) {
+    daemon.terminate();
+    let ended = daemon.finish().expect_code(0);
+    assert!(ended.stderr.contains("stopped"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+    println!("{}", ended.stderr);
+}
+
+#[test]
+fn serves_a_valid_pair_at_every_instant_while_it_renews_and_is_reconfigured() {
+    let scene = scene(&["a", "b"]);
+    let daemon = ready(&scene);
+    assert!(eventually(WITHIN, || scene.has("a") && scene.has("b")));
+    let stop = Arc::new(AtomicBool::new(false));
+    let poller = poll(&scene.program.path("out/a"), &stop);
+    let long = std::env::var_os("COUNTERSIGN_FULL").is_some();
+    let rounds = if long { 300 } else { 60 };
+    let orders = scene.authority.orders().len();
+    for second in 0..rounds {
+        let mut open: BTreeMap<Vec<String>, u32> = BTreeMap::new();
+        for order in scene.authority.orders() {
+            if !matches!(order.status, Status::Valid | Status::Invalid) {
+                *open.entry(order.names).or_default() += 1;
+            }
+        }
+        assert!(open.values().all(|open| *open <= 1), "{open:?}");
+        match second {
+            5 => scene.configure_certificates(&certificates(&["a", "b", "c"])),
+            10 => scene.configure_certificates("  a: {names: [broken"),
+            15 => scene.configure_certificates(&certificates(&["a", "c"])),
+            _ => {}
+        }
+        if matches!(second, 5 | 10 | 15) {
+            daemon.hang_up();
+        }
+        if second == 14 {
+            assert!(scene.has("c"), "one that was added is issued");
+        }
+        pause(Duration::from_secs(1));
+    }
+    stop.store(true, Ordering::Relaxed);
+    let (looks, wrong) = poller.join().unwrap();
+    assert!(
+        wrong.is_empty(),
+        "{} of {looks}: {:?}",
+        wrong.len(),
+        wrong.first()
+    );
+    let renewed = scene.authority.orders().len() - orders;
+    println!("{looks} looks, {renewed} orders after the first");
+    assert!(renewed > 2, "{renewed}");
+    // One that was removed is not renewed, and its files stay.
+    assert!(scene.has("b"));
+    assert!(is_good(&scene.program.path("out/b")).is_err());
+    ends(daemon);
+    scene.host.expect_clean();
+}
