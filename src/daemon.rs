@@ -1,6 +1,6 @@
 //! The composition root: from a checked configuration to something that runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,20 +9,21 @@ use countersign_providers::Provider;
 use countersign_providers::clock::Clock;
 use countersign_providers::rfc2136::Rfc2136;
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::Mutex;
 
 use crate::acme;
 use crate::config::{self, Config, ProviderSettings};
 use crate::deliver::files;
 use crate::dns::{self, Dns};
+use crate::engine::account::AccountId;
 use crate::engine::attempt::Attempt;
-use crate::engine::certificate::Specification;
 use crate::engine::names::CertificateName;
 use crate::ledger::Ledger;
 use crate::nameserver::{self, Nameserver, NameserverError};
 use crate::run::progress::Watchers;
-use crate::run::shared::{Authority, Destination, Shared, Turns, Wanted};
-use crate::run::{BUILT_IN, records};
+use crate::run::shared::{
+    AccountLock, Authority, Destination, Notices, Shared, Turns, Wanted, specification,
+};
+use crate::run::{BUILT_IN, accounts, records};
 use crate::store::{self, Sealer, Session, Store, StoreError, Write};
 
 /// What we call ourselves to authorities.
@@ -34,7 +35,6 @@ const LEASE: &str = "worker";
 pub struct Daemon {
     /// What all workers share.
     pub shared: Arc<Shared>,
-    config: Config,
 }
 
 /// Why it does not run.
@@ -131,6 +131,8 @@ impl Daemon {
         let ledger =
             Ledger::start(session.clone(), providers.clone(), clock.clone(), lives).await?;
         let shared = Shared {
+            config: Arc::new(config.clone()),
+            notices: Notices::default(),
             authorities: authorities(config, &clock, &BTreeMap::new())?,
             profiles: config.profiles(),
             certificates: certificates(config),
@@ -145,7 +147,6 @@ impl Daemon {
         };
         Ok(Self {
             shared: Arc::new(shared),
-            config: config.clone(),
         })
     }
 
@@ -156,6 +157,13 @@ impl Daemon {
         let authorities = authorities(&config, &was.clock, &was.authorities)?;
         let providers = providers(&config, was.nameserver.as_deref());
         was.ledger.use_hosts(providers.clone(), |_| true).await?;
+        let changed = |key: &'static str, is_changed: bool| is_changed.then_some(key);
+        let restart = [
+            changed("state", config.state != was.config.state),
+            changed("seal-key", config.seal_key != was.config.seal_key),
+            changed("nameserver", config.nameserver != was.config.nameserver),
+            changed("log", config.log != was.config.log),
+        ];
         let shared = Shared {
             authorities,
             profiles: config.profiles(),
@@ -168,24 +176,18 @@ impl Daemon {
             nameserver: was.nameserver.clone(),
             watchers: was.watchers.clone(),
             turns: was.turns.clone(),
+            notices: was.notices.clone(),
+            // What needs a restart is compared with what runs, also the next time.
+            config: Arc::new(Config {
+                state: was.config.state.clone(),
+                seal_key: was.config.seal_key.clone(),
+                nameserver: was.config.nameserver.clone(),
+                log: was.config.log,
+                ..config
+            }),
         };
-        let restart = [
-            ("state", config.state != self.config.state),
-            ("seal-key", config.seal_key != self.config.seal_key),
-            ("nameserver", config.nameserver != self.config.nameserver),
-            ("log", config.log != self.config.log),
-        ];
         self.shared = Arc::new(shared);
-        // What needs a restart is compared with what runs, also the next time.
-        self.config = Config {
-            state: self.config.state.clone(),
-            seal_key: self.config.seal_key.clone(),
-            nameserver: self.config.nameserver.clone(),
-            log: self.config.log,
-            ..config
-        };
-        let changed = restart.into_iter().filter(|(_, is_changed)| *is_changed);
-        Ok(changed.map(|(key, _)| key).collect())
+        Ok(restart.into_iter().flatten().collect())
     }
 }
 
@@ -210,9 +212,15 @@ fn authorities(
     known: &BTreeMap<String, Arc<Authority>>,
 ) -> Result<BTreeMap<String, Arc<Authority>>, OpenError> {
     let mut authorities = BTreeMap::new();
+    // An account belongs to a directory and an external key: two names for them have one account.
+    let mut accounts: HashMap<AccountId, Arc<AccountLock>> = known
+        .values()
+        .map(|known| (accounts::id(&known.settings), Arc::clone(&known.account)))
+        .collect();
     for settings in &config.authorities {
         let name = settings.name.to_string();
-        let authority = authority(config, settings, clock, known.get(&name))?;
+        let account = accounts.entry(accounts::id(settings)).or_default();
+        let authority = authority(config, settings, clock, known.get(&name), account)?;
         authorities.insert(name, authority);
     }
     Ok(authorities)
@@ -244,6 +252,7 @@ fn authority(
     settings: &config::Authority,
     clock: &Clock,
     known: Option<&Arc<Authority>>,
+    account: &Arc<AccountLock>,
 ) -> Result<Arc<Authority>, OpenError> {
     let name = settings.name.to_string();
     let trust = match &settings.trust {
@@ -282,7 +291,7 @@ fn authority(
         trust,
         looks: looks.clone(),
         dns: Dns::new(dns_settings(looks), clock.clone()),
-        account: Mutex::default(),
+        account: Arc::clone(account),
     }))
 }
 
@@ -308,16 +317,6 @@ fn nameserver_settings(settings: &config::NameserverSettings) -> nameserver::Set
         zone: settings.zone.clone(),
         listen: settings.listen.clone(),
         hosts: settings.hosts.clone(),
-    }
-}
-
-/// What a certificate of the configuration must be.
-pub fn specification(certificate: &config::Certificate) -> Specification {
-    let mut identifiers = certificate.names.clone();
-    identifiers.sort();
-    Specification {
-        identifiers,
-        key: certificate.key,
     }
 }
 

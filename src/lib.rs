@@ -11,12 +11,14 @@
 //! - [`deliver`]: puts certificates where they are used.
 //! - [`config`]: as typed, then checked once.
 //! - [`run`]: decides what runs next, performs effects, feeds events back.
+//! - [`control`]: the local socket of whoever holds the store.
 //! - [`daemon`]: puts it all together from a configuration.
 //! - [`cli`]: arguments and what people see.
 
 pub mod acme;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod deliver;
 pub mod dns;

@@ -104,6 +104,24 @@ fn a_pause_that_the_authority_asked_for_binds_the_next_run_too() {
     assert_eq!(scene.asked(Endpoint::NewOrder), 1);
 }
 
+/// Registering, too: nobody waits in silence, and nobody asks sooner.
+#[test]
+fn a_pause_for_the_account_binds_the_next_run_too() {
+    let scene = Scene::usual();
+    let pause = Some(Duration::from_secs(3_600));
+    let faults = scene.authority.faults();
+    faults.fail_http(Endpoint::NewAccount, 429, pause, 1);
+    let told = [
+        "authority pebble",
+        "[the authority's move]",
+        "and not sooner",
+    ];
+    scene.fails(&["renew"], &told);
+    scene.fails(&["renew"], &told);
+    scene.fails(&["renew", "--force", "example"], &told);
+    assert_eq!(scene.asked(Endpoint::NewAccount), 1);
+}
+
 #[test]
 fn a_certificate_that_is_not_ours_is_refused_and_another_one_ordered() {
     let faults: [fn(&Authority); 2] = [

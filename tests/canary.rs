@@ -183,6 +183,8 @@ enum Form {
     Env,
     Credential,
     Command,
+    /// One in the environment, the others from commands, which must not see it.
+    Mixed,
 }
 
 /// Names of the files that hold secrets, which are not searched.
@@ -192,11 +194,21 @@ const KEY_FILES: [&str; 2] = ["privkey.pem", "bundle.pem"];
 
 impl Form {
     fn source(self, name: &str) -> String {
-        match self {
+        match self.of(name) {
             Self::File => format!("{{file: \"{{dir}}/{name}\"}}"),
             Self::Env => format!("{{env: CANARY_{}}}", name.to_uppercase()),
             Self::Credential => format!("{{credential: {name}}}"),
-            Self::Command => format!("{{command: [\"{{dir}}/spy\", \"{{dir}}/{name}\"]}}"),
+            Self::Command | Self::Mixed => {
+                format!("{{command: [\"{{dir}}/spy\", \"{{dir}}/{name}\"]}}")
+            }
+        }
+    }
+
+    fn of(self, name: &str) -> Self {
+        match (self, name) {
+            (Self::Mixed, "tsig") => Self::Env,
+            (Self::Mixed, _) => Self::Command,
+            (form, _) => form,
         }
     }
 }
@@ -227,11 +239,11 @@ impl Scene {
         ];
         let mut program = Countersign::new(&self.configuration(form, log));
         for (name, secret) in &secrets {
-            match form {
+            match form.of(name) {
                 Form::Env => {
                     program = program.env(&format!("CANARY_{}", name.to_uppercase()), secret)
                 }
-                Form::File | Form::Credential | Form::Command => {
+                Form::File | Form::Credential | Form::Command | Form::Mixed => {
                     std::fs::write(program.path(name), secret).unwrap()
                 }
             }
@@ -380,6 +392,7 @@ async fn no_secret_is_seen_while_all_goes_well() {
         (Form::Env, "json"),
         (Form::Credential, "json"),
         (Form::Command, "text"),
+        (Form::Mixed, "text"),
     ] {
         let program = scene.program(form, log);
         let mut said = vec![("renew", program.run(&["renew"]).expect_code(0))];

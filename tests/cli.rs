@@ -176,7 +176,10 @@ async fn status_for_programs_keeps_its_schema() {
     lab.program.run(&["renew"]).expect_code(1);
     let status = lab.program.run(&["status", "--json"]).expect_code(0);
     let status: Value = serde_json::from_str(&status.stdout).unwrap();
-    assert_eq!(keys(&status), ["certificates", "now", "records", "schema"]);
+    assert_eq!(
+        keys(&status),
+        ["certificates", "notices", "now", "records", "schema"]
+    );
     assert_eq!(status["schema"], 1);
     is_time(&status["now"]);
     let certificates = status["certificates"].as_array().unwrap();
@@ -279,8 +282,7 @@ fn the_configurations_of_the_readme_are_accepted() {
 fn what_is_not_in_this_version_is_unknown() {
     let program = Countersign::new("");
     for arguments in [
-        &["run"][..],
-        &["plan"],
+        &["plan"][..],
         &["doctor"],
         &["revoke", "web"],
         &["renew", "--rehearse"],

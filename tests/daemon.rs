@@ -14,6 +14,7 @@ use crate::authority::Scene;
 use crate::issuance::Host;
 use crate::support::command::Running;
 use crate::support::process::eventually;
+use crate::wrong_input::is_full_run;
 
 const LIFETIME: Duration = Duration::from_secs(60);
 const WITHIN: Duration = Duration::from_secs(20);
@@ -105,7 +106,6 @@ fn ends(daemon: Running) {
     let ended = daemon.finish().expect_code(0);
     assert!(ended.stderr.contains("stopped"), "{}", ended.stderr);
     assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
-    println!("{}", ended.stderr);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn serves_a_valid_pair_at_every_instant_while_it_renews_and_is_reconfigured() {
     assert!(eventually(WITHIN, || scene.has("a") && scene.has("b")));
     let stop = Arc::new(AtomicBool::new(false));
     let poller = poll(&scene.program.path("out/a"), &stop);
-    let long = std::env::var_os("COUNTERSIGN_FULL").is_some();
+    let long = is_full_run();
     let rounds = if long { 300 } else { 60 };
     let orders = scene.authority.orders().len();
     for second in 0..rounds {
@@ -156,4 +156,96 @@ fn serves_a_valid_pair_at_every_instant_while_it_renews_and_is_reconfigured() {
     assert!(is_good(&scene.program.path("out/b")).is_err());
     ends(daemon);
     scene.host.expect_clean();
+}
+
+#[test]
+fn says_what_is_going_on_and_does_what_it_is_asked_through_its_socket() {
+    let scene = scene(&["a", "b"]);
+    let daemon = ready(&scene);
+    let is_idle = || {
+        let json = scene.program.run(&["status", "--json"]).expect_code(0);
+        let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+        let certificates = json["certificates"].as_array().unwrap();
+        certificates
+            .iter()
+            .all(|it| it["state"] == "valid" && it["activity"] == "idle")
+            && json["records"].as_array().unwrap().is_empty()
+    };
+    assert!(eventually(WITHIN, is_idle));
+    let history = scene.program.run(&["history", "a"]).expect_code(0);
+    assert!(history.stdout.contains("issued: serial"), "{history:?}");
+    let nothing = scene.program.run(&["renew"]).expect_code(0);
+    assert!(
+        nothing.stdout.contains("nothing is due; next is"),
+        "{nothing:?}"
+    );
+    let orders = scene.authority.orders().len();
+    let forced = scene.program.run(&["renew", "a", "--force"]).expect_code(0);
+    assert!(forced.stdout.contains("a: done in"), "{forced:?}");
+    assert!(forced.stdout.contains("1 issued"), "{forced:?}");
+    assert_eq!(scene.authority.orders().len(), orders + 1);
+
+    scene.configure_certificates("  a: {names: [broken");
+    daemon.hang_up();
+    daemon.wait_for("stays as it was").unwrap();
+    scene.configure_certificates(&certificates(&["a", "b"]));
+    let status = scene.program.run(&["status"]).expect_code(0);
+    assert!(status.stdout.contains("was not reloaded"), "{status:?}");
+    ends(daemon);
+    let status = scene.program.run(&["status"]).expect_code(0);
+    assert!(!status.stdout.contains("was not reloaded"), "{status:?}");
+}
+
+#[test]
+fn a_socket_that_a_killed_daemon_left_stands_in_nobodys_way() {
+    let scene = scene(&["a"]);
+    let daemon = ready(&scene);
+    assert!(eventually(WITHIN, || scene.has("a")));
+    daemon.kill();
+    assert!(scene.program.path("state/control.sock").exists());
+    scene.program.run(&["status"]).expect_code(0);
+    let daemon = ready(&scene);
+    scene.program.run(&["status"]).expect_code(0);
+    ends(daemon);
+    assert!(!scene.program.path("state/control.sock").exists());
+}
+
+/// Whatever is sent, the socket answers the next one, and only those may ask who may open it.
+#[test]
+fn hostile_input_at_the_socket_is_refused() {
+    use std::io::{Read, Write};
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
+    let scene = scene(&["a"]);
+    let daemon = ready(&scene);
+    let socket = scene.program.path("state/control.sock");
+    let mode = socket.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o660);
+    let long = vec![b'a'; 2 << 20];
+    let deep = format!("{}\n", "[".repeat(100_000));
+    let lines: [&[u8]; 8] = [
+        b"\n",
+        b"{}\n",
+        b"\xff\xfe\n",
+        b"{\"version\":2,\"ask\":\"status\"}\n",
+        b"{\"version\":1,\"ask\":{\"history\":\"../../etc\"}}\n",
+        b"{\"version\":1,\"ask\":{\"renew\":{\"names\":[\"unknown\"],\"force\":true}}}\n",
+        deep.as_bytes(),
+        &long,
+    ];
+    for line in lines {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        // It may hang up before it has read all of it.
+        let _ = stream.write_all(line);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        let shown = String::from_utf8_lossy(&line[..line.len().min(60)]);
+        assert!(
+            answer.is_empty() || answer.contains("refused"),
+            "{shown}: {answer}"
+        );
+    }
+    scene.program.run(&["status"]).expect_code(0);
+    ends(daemon);
 }

@@ -186,14 +186,14 @@ fn fifty() -> (Host, String) {
 
 #[test]
 fn fifty_at_once_while_half_of_the_nonces_are_rejected() {
-    let (host, certificates) = fifty();
-    let pebble = Pebble::new(Version::Newest, host.addr())
-        .nonce_reject(50)
-        .start();
-    let program = with_pebble(&host, &pebble, &certificates);
-    program.run(&["renew"]).expect_code(0);
-    for n in 1..=50 {
-        expect_issued(&host, &pebble, &program, n);
+    for version in VERSIONS {
+        let (host, certificates) = fifty();
+        let pebble = Pebble::new(version, host.addr()).nonce_reject(50).start();
+        let program = with_pebble(&host, &pebble, &certificates);
+        program.run(&["renew"]).expect_code(0);
+        for n in 1..=50 {
+            expect_issued(&host, &pebble, &program, n);
+        }
     }
 }
 
@@ -212,12 +212,20 @@ fn expect_issued(host: &Host, pebble: &RunningPebble, program: &Countersign, n: 
         ["foreign"],
         "{challenge}"
     );
+    let ttl = dns::ttl(host.addr(), &challenge, hickory_proto::rr::RecordType::TXT);
+    assert_eq!(ttl, Some(120), "{challenge}");
 }
 
 #[test]
 fn one_forbidden_name_of_fifty_leaves_the_others_alone() {
+    for version in VERSIONS {
+        one_forbidden_name(version);
+    }
+}
+
+fn one_forbidden_name(version: Version) {
     let (host, certificates) = fifty();
-    let pebble = Pebble::new(Version::Newest, host.addr()).start();
+    let pebble = Pebble::new(version, host.addr()).start();
     let all = with_pebble(&host, &pebble, &certificates);
     let (_, without) = timed(|| all.run(&["renew"]).expect_code(0));
 
@@ -289,6 +297,8 @@ certificates:
         program.run(&["renew", "--log", "debug"]).expect_code(0);
         let names = ["example.test", "*.example.test"];
         judge(&program.path("out"), &pebble.issuing_root_pem(), &names);
+        let status = program.run(&["status", "--json"]).expect_code(0);
+        assert!(status.stdout.contains("\"records\": []"), "{status:?}");
     }
 }
 
@@ -325,6 +335,71 @@ fn a_secondary_is_waited_for() {
         &["example.test", "*.example.test"],
     );
     assert!(dns::txt(host.addr(), CHALLENGE).is_empty());
+}
+
+/// A resolver that was asked before the value was there remembers that there was nothing, as long as the zone says.
+#[test]
+fn a_resolver_that_remembers_that_there_was_nothing_is_waited_for() {
+    let key = Key::sha256("acme");
+    let text = zone::text("example.test", &[HERE], "").replace("86400 1\n", "86400 7\n");
+    let policy = format!("grant acme name {CHALLENGE} TXT;");
+    let zone = Zone::primary("example.test", text).update_policy(&policy);
+    let bind = Bind::new().key(&key).zone(zone).start();
+    let host = Host { bind, key };
+    let resolver = Bind::new().resolving_at(host.addr()).start();
+    let pebble = Pebble::new(Version::Newest, host.addr()).start();
+    let program = with_pebble(&host, &pebble, ONE);
+    let text = std::fs::read_to_string(program.config()).unwrap();
+    let (before, after) = text.split_once("dns: {").unwrap();
+    let (_, after) = after.split_once('\n').unwrap();
+    program.configure(&format!(
+        "{before}dns: {{look: resolvers, resolvers: [\"{}\"]}}\n{after}",
+        resolver.addr()
+    ));
+    program.run(&["renew", "--log", "debug"]).expect_code(0);
+    judge(
+        &program.path("out"),
+        &pebble.issuing_root_pem(),
+        &["example.test", "*.example.test"],
+    );
+    assert!(dns::txt(host.addr(), CHALLENGE).is_empty());
+}
+
+/// The zone of the built-in nameserver names two hosts, of which one does not answer.
+#[test]
+fn a_host_of_the_built_in_nameserver_that_is_silent_is_given_up_after_ten_seconds() {
+    let port = ports::free();
+    let own: SocketAddr = (Ipv4Addr::new(127, 0, 0, 2), port.number()).into();
+    let records = "_acme-challenge CNAME example-test.acme.test.\n";
+    let zone = Zone::primary("example.test", zone::text("example.test", &[HERE], records));
+    let delegation =
+        "acme NS ns1.acme\nacme NS ns2.acme\nns1.acme A 127.0.0.2\nns2.acme A 127.0.0.3\n";
+    let top = Zone::primary("test", zone::text("test", &[HERE], delegation));
+    let bind = Bind::new().port(port.number()).zone(zone).zone(top).start();
+    let unbound = Unbound::new()
+        .stub("example.test", &[bind.addr()])
+        .stub("acme.test", &[own])
+        .start();
+    let pebble = Pebble::new(Version::Newest, unbound.addr()).start();
+    let program = Countersign::new(&format!(
+        "state: {{dir}}/state
+authorities:
+  pebble: {{agree-to-terms: true, directory: {directory}, trust: {trust}}}
+nameserver:
+  zone: acme.test
+  listen: [\"{own}\"]
+  hosts: {{ns1.acme.test: [127.0.0.2], ns2.acme.test: [127.0.0.3]}}
+dns: {{look: roots, roots: [127.0.0.1], port: {port}}}
+certificates:
+{ONE}",
+        directory = pebble.directory_url(),
+        trust = pebble.https_root().display(),
+        port = port.number(),
+    ));
+    let said = program.run(&["renew"]).expect_code(0);
+    assert!(said.stdout.contains("ns2.acme.test"), "{said:?}");
+    let status = program.run(&["status", "--json"]).expect_code(0);
+    assert!(status.stdout.contains("\"records\": []"), "{status:?}");
 }
 
 /// Files that somebody removed are put back by the next run, from what is saved.

@@ -315,7 +315,7 @@ fn roots_that_are_none() {
     clippy::disallowed_methods,
     reason = "how tests/run asks for the long campaigns"
 )]
-fn is_full_run() -> bool {
+pub(crate) fn is_full_run() -> bool {
     std::env::var_os("COUNTERSIGN_FULL").is_some()
 }
 

@@ -142,14 +142,15 @@ impl Program {
         std::fs::write(home.path().join("tsig"), &stand.key.secret).unwrap();
         let config = Config::parse(&home.path().join("countersign.yaml"), &text)
             .unwrap_or_else(|error| panic!("{error}"));
-        let (watcher, mut watched) = mpsc::unbounded_channel();
+        let watchers = Watchers::default();
+        let mut watched = watchers.listen();
         let (stamped, events) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Some((_, progress)) = watched.recv().await {
                 let _ = stamped.send((Instant::now(), progress));
             }
         });
-        let daemon = Daemon::open(&config, Clock::system(), Watchers::new(watcher)).await;
+        let daemon = Daemon::open(&config, Clock::system(), watchers).await;
         let daemon = daemon.unwrap_or_else(|error| panic!("{error}"));
         Self {
             daemon,

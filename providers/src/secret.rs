@@ -170,6 +170,18 @@ fn credential_path(name: &str) -> Result<PathBuf, SecretError> {
     Ok(Path::new(&directory).join(name))
 }
 
+/// What a command gets of our environment.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this is the room that reads the environment for secrets, and keeps them from others"
+)]
+fn handed_on() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
+    let names = ["PATH", "HOME", "LANG"];
+    names
+        .into_iter()
+        .filter_map(|name| Some((name, std::env::var_os(name)?)))
+}
+
 async fn run(argv: &[String], clock: &Clock) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let program = argv.first().cloned().unwrap_or_default();
     let failed = |what: String| SecretError::Command {
@@ -178,6 +190,9 @@ async fn run(argv: &[String], clock: &Clock) -> Result<Zeroizing<Vec<u8>>, Secre
     };
     let mut child = tokio::process::Command::new(&program)
         .args(argv.get(1..).unwrap_or_default())
+        // Other secrets may be in our environment.
+        .env_clear()
+        .envs(handed_on())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

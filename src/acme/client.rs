@@ -183,8 +183,12 @@ impl Client {
             .post(RequestKind::NewOrder, url, signer.identity(), &payload)
             .await;
         let reply = self.forget_directory_if_gone(reply).await?;
-        let order = self.location(&reply, "order")?;
-        self.order_in(&reply, order)
+        let url = self.location(&reply, "order")?;
+        Ok(self.order_in(&reply, url).unwrap_or_else(|fault| {
+            // It is there, whatever it says of itself: it is looked at again rather than ordered again.
+            debug!(%fault, url, "an order that cannot be read");
+            OrderSeen::unread(url)
+        }))
     }
 
     /// The order at `url` as it is now.

@@ -63,8 +63,8 @@ impl Origins {
         }
         let origin = host_and_port(&url);
         if origin != self.own && !self.listed.contains(&origin) {
-            return Err(refused(format!(
-                "{} is not on the directory's own host {}:{}; if it belongs to the authority, list {}:{} under its \
+            return Err(CaFault::Untrusted(format!(
+                "the authority's {what} {} is not on the directory's own host {}:{}; if it belongs to the authority, list {}:{} under its \
                  `hosts` in the configuration",
                 shown(text),
                 self.own.0,

@@ -2,12 +2,14 @@
 
 use countersign_providers::clock::Clock;
 
-use super::Ending;
 use super::arguments::History;
 use super::print::{Screen, out};
 use super::words::{clean, known};
+use super::{AskError, Ending};
 use crate::config::Config;
+use crate::control::{Ask, Client, Reply};
 use crate::daemon::open_store;
+use crate::engine::names::CertificateName;
 use crate::run::journal::{self, Line};
 use crate::store;
 
@@ -24,15 +26,7 @@ pub(super) async fn run(
         Ok(name) => name,
         Err(sentence) => return Ending::Usage(sentence),
     };
-    if !store::exists(&config.state) {
-        out(format!("{name}: nothing was done yet"));
-        return Ending::Done;
-    }
-    let session = match open_store(config, clock).await {
-        Ok((session, _)) => session,
-        Err(error) => return Ending::yours(&error),
-    };
-    match journal::history(&session, &name).await {
+    match lines(config, clock, &name).await {
         Ok(lines) if lines.is_empty() => {
             out(format!("{name}: nothing was done yet"));
             Ending::Done
@@ -43,6 +37,25 @@ pub(super) async fn run(
         }
         Err(error) => Ending::yours(&error),
     }
+}
+
+/// From whoever holds the store, else from the store.
+async fn lines(
+    config: &Config,
+    clock: &Clock,
+    name: &CertificateName,
+) -> Result<Vec<Line>, AskError> {
+    if let Some(mut client) = Client::connect(&config.state, clock).await? {
+        return match client.ask(Ask::History(name.clone())).await? {
+            Reply::History(lines) => Ok(lines),
+            _ => Err(client.odd().into()),
+        };
+    }
+    if !store::exists(&config.state) {
+        return Ok(Vec::new());
+    }
+    let (session, _) = open_store(config, clock).await?;
+    Ok(journal::history(&session, name).await?)
 }
 
 fn show(lines: &[Line], screen: Screen) {

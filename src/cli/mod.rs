@@ -22,7 +22,9 @@ use clap::Parser;
 use countersign_providers::clock::Clock;
 
 use crate::config::Config;
+use crate::control::ClientError;
 use crate::engine::reaction::Whose;
+use crate::store::StoreError;
 use arguments::{Arguments, Command, Level};
 use print::{Screen, complain};
 
@@ -41,6 +43,17 @@ impl Ending {
     fn yours(error: &dyn std::error::Error) -> Self {
         Self::Failed(Some(format!("{error} [{}]", words::whose(Whose::You))))
     }
+}
+
+/// Why nobody can say what is going on.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    /// Somebody holds the store, and cannot be asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Nobody does, and it cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Runs the command that the arguments name.

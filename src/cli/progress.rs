@@ -13,14 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::logging;
 use super::print::{Screen, complain, out, pad};
-use super::words::{again, clean, failure, instant, place, took, until};
-use crate::engine::certificate::Certificate;
+use super::words::{clean, failure as said, instant, place, took, until};
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::Failure;
 use crate::run::progress::Progress;
-use crate::run::records;
 use crate::run::worker::is_interruption;
-use crate::store::Session;
 
 /// Said when a person wants the pass to stop.
 const STOPPING: &str = "stopping: the TXT records are removed first; Ctrl-C again stops at once";
@@ -72,7 +69,6 @@ impl Tally {
 pub(super) struct Board {
     screen: Screen,
     clock: Clock,
-    session: Session,
     name_width: usize,
     at_work: BTreeMap<CertificateName, Work>,
     live: Option<Live>,
@@ -85,7 +81,7 @@ struct Work {
     doing: String,
     issued: Option<Timestamp>,
     delivered: Vec<String>,
-    failure: Option<Failure>,
+    failure: Option<(Failure, Option<Timestamp>)>,
 }
 
 impl Board {
@@ -93,7 +89,6 @@ impl Board {
     pub(super) fn new<'a>(
         screen: Screen,
         clock: Clock,
-        session: Session,
         names: impl Iterator<Item = &'a CertificateName>,
         may_paint: bool,
     ) -> Self {
@@ -102,7 +97,6 @@ impl Board {
         Self {
             screen,
             clock,
-            session,
             name_width: longest.min(LONGEST_NAME),
             at_work: BTreeMap::new(),
             live,
@@ -125,7 +119,7 @@ impl Board {
                     self.say(STOPPING);
                 }
                 told = told.recv() => match told {
-                    Some((name, progress)) => self.hear(&name, progress).await,
+                    Some((name, progress)) => self.hear(&name, progress),
                     None => break,
                 },
             }
@@ -146,7 +140,7 @@ impl Board {
         }
     }
 
-    async fn hear(&mut self, name: &CertificateName, progress: Progress) {
+    fn hear(&mut self, name: &CertificateName, progress: Progress) {
         let now = self.clock.elapsed();
         let is_new = !self.at_work.contains_key(name);
         let at_work = self.at_work.len() + usize::from(is_new);
@@ -178,13 +172,13 @@ impl Board {
                 work.doing = format!("delivered to {place}");
                 work.delivered.push(place.to_owned());
             }
-            Progress::Failed(failure) => {
-                work.failure = Some(failure);
+            Progress::Failed { failure, again } => {
+                work.failure = Some((failure, again));
                 return;
             }
             Progress::Finished(_) => {
                 if let Some(work) = self.at_work.remove(name) {
-                    self.finished(name, work).await;
+                    self.finished(name, work);
                 }
                 return;
             }
@@ -197,7 +191,7 @@ impl Board {
         }
     }
 
-    async fn finished(&mut self, name: &CertificateName, work: Work) {
+    fn finished(&mut self, name: &CertificateName, work: Work) {
         let time = took(self.clock.elapsed().saturating_sub(work.since));
         let came = came(&work, self.clock.now());
         let text = match &work.failure {
@@ -208,13 +202,13 @@ impl Board {
                 }
                 came
             }
-            Some(failure) if is_interruption(failure) => {
+            Some((failure, _)) if is_interruption(failure) => {
                 self.tally.interrupted += 1;
                 failure.sentence.clone()
             }
-            Some(failure) => {
+            Some((failure, retry_at)) => {
                 self.tally.failed += 1;
-                let sentence = self.sentence(name, failure).await;
+                let sentence = said(failure, self.clock.now(), *retry_at);
                 match work.issued {
                     Some(_) => format!("{came}, but: {sentence}"),
                     None => sentence,
@@ -239,21 +233,6 @@ impl Board {
             }
             None => complain(format!("{name}: {text}")),
         }
-    }
-
-    /// The failure with whose move it is and when it is tried again.
-    async fn sentence(&self, name: &CertificateName, failed: &Failure) -> String {
-        let now = self.clock.now();
-        let key = records::certificate(name);
-        let saved = self.session.load::<Certificate>(key).await.ok().flatten();
-        let trouble = saved.and_then(|saved| saved.value.trouble);
-        let retry_at = trouble
-            .filter(|trouble| trouble.failure == *failed)
-            .map(|trouble| trouble.retry_at);
-        let floor = failed
-            .not_before
-            .map(|pause| countersign_providers::clock::later(now, pause));
-        failure(failed, &again(now, retry_at.max(floor)))
     }
 }
 

@@ -1,9 +1,10 @@
-//! `renew`: one pass in the foreground, with its progress.
+//! `renew`: one pass with its progress, by the process that holds the store or else by this one.
 
 use std::time::Duration;
 
 use countersign_providers::clock::Clock;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::Ending;
 use super::arguments::{Level, Renew};
@@ -12,18 +13,27 @@ use super::process::Interrupts;
 use super::progress::{Board, Tally};
 use super::words::{ahead, clean, count, select, took};
 use crate::config::Config;
+use crate::control::{Ask, Client, ClientError, Reply};
 use crate::daemon::Daemon;
-use crate::engine::certificate::Certificate;
 use crate::engine::names::CertificateName;
-use crate::run::progress::Watchers;
-use crate::run::records;
+use crate::run::overview::Overview;
+use crate::run::progress::{Progress, Watchers};
 use crate::run::scheduler::{self, Selection};
-use crate::run::shared::Shared;
 use crate::run::stop::Stop;
 use crate::store::StoreError;
 
 /// Removals get this long after the last certificate.
 const QUIET: Duration = Duration::from_secs(10);
+
+/// What a person asked for, and where it is shown.
+struct Pass {
+    clock: Clock,
+    screen: Screen,
+    selection: Selection,
+    /// Logs in a flood and painted lines do not go together.
+    may_paint: bool,
+    started: Duration,
+}
 
 pub(super) async fn run(
     config: &Config,
@@ -40,114 +50,173 @@ pub(super) async fn run(
         },
         Err(sentence) => return Ending::Usage(sentence),
     };
-    let started = clock.elapsed();
-    let (watcher, told) = mpsc::unbounded_channel();
-    let daemon = match Daemon::open(config, clock.clone(), Watchers::new(watcher)).await {
-        Ok(daemon) => daemon,
-        Err(error) => return Ending::yours(&error),
+    let pass = Pass {
+        started: clock.elapsed(),
+        clock: clock.clone(),
+        screen,
+        selection,
+        may_paint: level < Level::Debug,
     };
-    // Logs in a flood and painted lines do not go together.
-    let may_paint = level < Level::Debug;
-    let names = chosen(&daemon.shared, &selection);
-    let session = daemon.shared.session.clone();
-    let board = Board::new(screen, clock.clone(), session, names, may_paint);
-    let interrupts = Interrupts::listen();
-    let board = tokio::spawn(board.show(told, interrupts.politely.clone()));
-    let worked = tokio::select! {
-        worked = work(&daemon, &selection, &interrupts) => worked,
-        () = interrupts.at_once.cancelled() => return Ending::Failed(Some(
-            "stopped at once; the next `renew` removes what is left".to_owned(),
-        )),
-    };
-    let next = next(&daemon.shared, &selection).await;
-    let now = clock.now();
-    drop(daemon);
-    let tally = board.await.unwrap_or_default();
-    let (asked, left) = match worked {
-        Ok(worked) => worked,
-        Err(error) => return Ending::yours(&error),
-    };
-    for sentence in &left {
-        complain(sentence);
+    match Client::connect(&config.state, &clock).await {
+        Ok(Some(client)) => match pass.through(client).await {
+            Ok(ending) => ending,
+            Err(error) => Ending::yours(&error),
+        },
+        Ok(None) => pass.alone(config).await,
+        Err(error) => Ending::yours(&error),
     }
-    if asked == 0 {
-        out(match next {
-            Ok(Some((name, at))) => {
-                format!("nothing is due; next is {name}, {}", ahead(now, at))
-            }
-            _ => "nothing is due".to_owned(),
-        });
-        return match left.is_empty() {
+}
+
+impl Pass {
+    /// The daemon does it; it is shown here. Ctrl-C ends only the showing.
+    async fn through(self, mut client: Client) -> Result<Ending, ClientError> {
+        let interrupts = Interrupts::listen();
+        let ask = Ask::Renew {
+            names: self.selection.only.iter().cloned().collect(),
+            force: self.selection.force,
+        };
+        let Reply::Begun(begun) = client.ask(ask).await? else {
+            return Err(client.odd());
+        };
+        let (teller, told) = mpsc::unbounded_channel();
+        let board = self.board(begun.iter());
+        let board = tokio::spawn(board.show(told, CancellationToken::new()));
+        let mut left = begun.len();
+        while left > 0 {
+            let reply = tokio::select! {
+                reply = client.next() => reply,
+                () = interrupts.politely.cancelled() => {
+                    drop(teller);
+                    let _ = board.await;
+                    out("detached; the daemon goes on with it");
+                    return Ok(Ending::Done);
+                }
+            };
+            let (name, progress) = match reply {
+                Ok(Some(Reply::Progress(name, progress))) => (name, progress),
+                Ok(Some(_)) => return Err(client.odd()),
+                Ok(None) => {
+                    let reason =
+                        "it ended before the renewal did; its next start goes on".to_owned();
+                    return Err(ClientError::Refused(reason));
+                }
+                Err(error) => return Err(error),
+            };
+            left -= usize::from(matches!(progress, Progress::Finished(_)));
+            // The board listens until the teller is gone.
+            let _ = teller.send((name, progress));
+        }
+        drop(teller);
+        let tally = board.await.unwrap_or_default();
+        if begun.is_empty() {
+            let Reply::Overview(overview) = client.ask(Ask::Status).await? else {
+                return Err(client.odd());
+            };
+            self.nothing_due(&overview);
+            return Ok(Ending::Done);
+        }
+        Ok(self.conclude(&tally, true))
+    }
+
+    /// This process does it.
+    async fn alone(self, config: &Config) -> Ending {
+        let clock = self.clock.clone();
+        let watchers = Watchers::default();
+        let told = watchers.listen();
+        let daemon = match Daemon::open(config, clock.clone(), watchers.clone()).await {
+            Ok(daemon) => daemon,
+            Err(error) => return Ending::yours(&error),
+        };
+        let names = daemon.shared.certificates.keys();
+        let is_meant = |name: &&CertificateName| {
+            self.selection.only.is_empty() || self.selection.only.contains(*name)
+        };
+        let board = self.board(names.filter(is_meant));
+        let interrupts = Interrupts::listen();
+        let board = tokio::spawn(board.show(told, interrupts.politely.clone()));
+        let worked = tokio::select! {
+            worked = self.work(&daemon, &interrupts) => worked,
+            () = interrupts.at_once.cancelled() => return Ending::Failed(Some(
+                "stopped at once; the next `renew` removes what is left".to_owned(),
+            )),
+        };
+        let session = Some(&daemon.shared.session);
+        let overview = Overview::gather(config, session, clock.now(), &watchers.at_work()).await;
+        drop(daemon);
+        watchers.close();
+        let tally = board.await.unwrap_or_default();
+        let (asked, left) = match worked {
+            Ok(worked) => worked,
+            Err(error) => return Ending::yours(&error),
+        };
+        for sentence in &left {
+            complain(sentence);
+        }
+        if asked > 0 {
+            return self.conclude(&tally, left.is_empty());
+        }
+        if let Ok(overview) = overview {
+            self.nothing_due(&overview);
+        }
+        match left.is_empty() {
             true => Ending::Done,
             false => Ending::Failed(None),
-        };
-    }
-    let time = took(clock.elapsed().saturating_sub(started));
-    out(format!("{}, in {time}", coloured(screen, &tally)));
-    match tally.is_good() && left.is_empty() {
-        true => Ending::Done,
-        false => Ending::Failed(None),
-    }
-}
-
-/// The pass, then the removal of its records: how many certificates had something to do, and what is left where.
-async fn work(
-    daemon: &Daemon,
-    selection: &Selection,
-    interrupts: &Interrupts,
-) -> Result<(usize, Vec<String>), StoreError> {
-    let stop = Stop::withdrawing(interrupts.politely.clone());
-    let report = scheduler::pass(&daemon.shared, selection, &stop).await?;
-    let left = daemon.shared.ledger.quiet(QUIET).await;
-    let left = left.into_iter().map(|((provider, zone), leaving)| {
-        let why = match leaving.failure {
-            Some(failure) => clean(&failure),
-            None => "the host has not confirmed yet".to_owned(),
-        };
-        format!(
-            "{} of ours still in the zone {} of provider {provider}: {why}; removed by the next `renew`",
-            count(leaving.values, "TXT value"),
-            zone.name
-        )
-    });
-    Ok((report.len(), left.collect()))
-}
-
-fn chosen<'a>(
-    shared: &'a Shared,
-    selection: &'a Selection,
-) -> impl Iterator<Item = &'a CertificateName> {
-    let is_chosen =
-        |name: &&CertificateName| selection.only.is_empty() || selection.only.contains(*name);
-    shared.certificates.keys().filter(is_chosen)
-}
-
-/// The certificate that is due next, and when.
-async fn next(
-    shared: &Shared,
-    selection: &Selection,
-) -> Result<Option<(CertificateName, jiff::Timestamp)>, StoreError> {
-    let mut next: Option<(CertificateName, jiff::Timestamp)> = None;
-    for name in chosen(shared, selection) {
-        let saved = shared
-            .session
-            .load::<Certificate>(records::certificate(name))
-            .await?;
-        let Some(certificate) = saved else { continue };
-        let at = certificate
-            .value
-            .due(&shared.certificates[name].specification, &shared.profiles)
-            .at;
-        if next.as_ref().is_none_or(|(_, earliest)| at < *earliest) {
-            next = Some((name.clone(), at));
         }
     }
-    Ok(next)
-}
 
-fn coloured(screen: Screen, tally: &Tally) -> String {
-    match tally.is_good() {
-        true => screen.good(&tally.said()),
-        false => screen.bad(&tally.said()),
+    /// The pass, then the removal of its records: how many certificates had something to do, and what is left where.
+    async fn work(
+        &self,
+        daemon: &Daemon,
+        interrupts: &Interrupts,
+    ) -> Result<(usize, Vec<String>), StoreError> {
+        let stop = Stop::withdrawing(interrupts.politely.clone());
+        let report = scheduler::pass(&daemon.shared, &self.selection, &stop).await?;
+        let left = daemon.shared.ledger.quiet(QUIET).await;
+        let left = left.into_iter().map(|((provider, zone), leaving)| {
+            let why = match leaving.failure {
+                Some(failure) => clean(&failure),
+                None => "the host has not confirmed yet".to_owned(),
+            };
+            format!(
+                "{} of ours still in the zone {} of provider {provider}: {why}; removed by the next `renew`",
+                count(leaving.values, "TXT value"),
+                zone.name
+            )
+        });
+        Ok((report.len(), left.collect()))
+    }
+
+    fn board<'a>(&self, names: impl Iterator<Item = &'a CertificateName>) -> Board {
+        Board::new(self.screen, self.clock.clone(), names, self.may_paint)
+    }
+
+    fn nothing_due(&self, overview: &Overview) {
+        let meant = overview.certificates.iter().filter(|view| {
+            self.selection.only.is_empty() || self.selection.only.contains(&view.name)
+        });
+        let next = meant
+            .filter(|view| view.current.is_some() || view.failure.is_some())
+            .min_by_key(|view| view.due.at);
+        out(match next {
+            Some(view) => {
+                let ahead = ahead(overview.now, view.due.at);
+                format!("nothing is due; next is {}, {ahead}", view.name)
+            }
+            None => "nothing is due".to_owned(),
+        });
+    }
+
+    fn conclude(&self, tally: &Tally, is_clean: bool) -> Ending {
+        let time = took(self.clock.elapsed().saturating_sub(self.started));
+        let said = match tally.is_good() {
+            true => self.screen.good(&tally.said()),
+            false => self.screen.bad(&tally.said()),
+        };
+        out(format!("{said}, in {time}"));
+        match tally.is_good() && is_clean {
+            true => Ending::Done,
+            false => Ending::Failed(None),
+        }
     }
 }

@@ -1,16 +1,18 @@
 //! `run`: the daemon. Ready, reload, drain, and what systemd hears of it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_providers::clock::Clock;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::Ending;
 use super::words::{clean, count};
 use crate::config::Config;
+use crate::control::{Served, Server};
 use crate::daemon::Daemon;
 use crate::run::progress::Watchers;
 use crate::run::scheduler::{self, Order, Pulse};
@@ -20,6 +22,10 @@ use crate::run::stop::Stop;
 const DRAIN: Duration = Duration::from_secs(5);
 /// Without a watchdog nobody wants to know more often.
 const NO_WATCHDOG: Duration = Duration::from_secs(60);
+
+/// Notices about the configuration.
+const RELOAD: &str = "reload";
+const RESTART: &str = "restart";
 
 /// What a person or systemd asks for.
 struct Signals {
@@ -50,7 +56,16 @@ pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
     }
     let stop = Stop::default();
     let (orders, told) = mpsc::channel(1);
-    let shared = daemon.shared.clone();
+    let (configured, shared) = watch::channel(Arc::clone(&daemon.shared));
+    let served = Served {
+        shared,
+        orders: orders.clone(),
+    };
+    let server = match Server::start(&config.state, served) {
+        Ok(server) => server,
+        Err(error) => return Ending::yours(&error),
+    };
+    let shared = Arc::clone(&daemon.shared);
     let mut serving = tokio::spawn(scheduler::serve(shared, told, stop.clone(), pulse()));
     let many = count(config.certificates.len(), "certificate");
     tracing::info!("ready: {many}, state in {}", config.state.display());
@@ -62,6 +77,7 @@ pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
                 Asked::Reload => {
                     tell(&[NotifyState::Reloading]);
                     let said = reload(&mut daemon, file, &orders).await;
+                    configured.send_replace(Arc::clone(&daemon.shared));
                     tell(&[NotifyState::Ready, NotifyState::Status(&said)]);
                 }
             },
@@ -73,6 +89,7 @@ pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
     }
     tracing::info!("stopping: orders stay as they are for the next start");
     tell(&[NotifyState::Stopping]);
+    drop(server);
     stop.park();
     clock.timeout(DRAIN, serving).await;
     tracing::info!("stopped");
@@ -84,7 +101,8 @@ async fn reload(daemon: &mut Daemon, file: &Path, orders: &mpsc::Sender<Order>) 
     let config = match Config::load(file) {
         Ok(config) => config,
         Err(errors) => {
-            tracing::error!("the configuration stays as it was: {}", errors);
+            tracing::error!("the configuration stays as it was: {errors}");
+            refused(daemon, &errors.to_string());
             return "the new configuration is refused".to_owned();
         }
     };
@@ -94,16 +112,32 @@ async fn reload(daemon: &mut Daemon, file: &Path, orders: &mpsc::Sender<Order>) 
         Err(error) => {
             let sentence = clean(&error.to_string());
             tracing::error!("the configuration stays as it was: {sentence}");
+            refused(daemon, &sentence);
             return "the new configuration is refused".to_owned();
         }
     };
     // The receiver lives as long as the scheduler, whose end is seen elsewhere.
-    let _ = orders.send(Order::Reload(daemon.shared.clone())).await;
+    let _ = orders.send(Order::Reload(Arc::clone(&daemon.shared))).await;
     tracing::info!("reloaded: {many}");
-    for key in restart {
-        tracing::warn!("`{key}` was changed; that takes a restart");
+    let restart = restart.iter().map(|key| format!("`{key}`"));
+    let restart = restart.collect::<Vec<_>>().join(", ");
+    let notice = (!restart.is_empty())
+        .then(|| format!("changed in the configuration, which takes a restart: {restart}"));
+    if let Some(notice) = &notice {
+        tracing::warn!("{notice}");
     }
+    daemon.shared.notices.set(RESTART, notice);
+    daemon.shared.notices.set(RELOAD, None);
     many
+}
+
+/// Has `status` say that the file is not what holds.
+fn refused(daemon: &Daemon, errors: &str) {
+    let first = errors.lines().next().unwrap_or_default();
+    let sentence = format!(
+        "the configuration was not reloaded and stays as it was: {first}; see `countersign check`"
+    );
+    daemon.shared.notices.set(RELOAD, Some(sentence));
 }
 
 impl Signals {

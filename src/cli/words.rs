@@ -66,7 +66,14 @@ pub(super) fn whose(whose: Whose) -> &'static str {
 }
 
 /// A failure in one sentence: what, whose move, when again.
-pub(super) fn failure(failure: &Failure, again: &str) -> String {
+pub(super) fn failure(failure: &Failure, now: Timestamp, again: Option<Timestamp>) -> String {
+    let again = match again {
+        // The other side said when: nobody asks sooner.
+        Some(at) if at > now && failure.not_before.is_some() => {
+            format!("tried again from {} on, and not sooner", instant(at))
+        }
+        again => self::again(now, again),
+    };
     format!(
         "{} [{}]; {again}",
         clean(&failure.sentence),
@@ -75,7 +82,7 @@ pub(super) fn failure(failure: &Failure, again: &str) -> String {
 }
 
 /// When it is tried again.
-pub(super) fn again(now: Timestamp, at: Option<Timestamp>) -> String {
+fn again(now: Timestamp, at: Option<Timestamp>) -> String {
     match at {
         Some(at) if at > now => format!("tried again from {} on, or by `renew`", instant(at)),
         _ => "tried again by the next `renew`".to_owned(),

@@ -130,6 +130,9 @@ pub struct Walk {
     /// Whether `servers` are resolvers.
     #[serde(default)]
     pub by_resolvers: bool,
+    /// How long the resolvers that were asked remember that there is nothing at `owner` (RFC 2308 section 5).
+    #[serde(default)]
+    pub remembered: Duration,
 }
 
 /// One authoritative server.
@@ -137,7 +140,7 @@ pub struct Walk {
 pub struct Server {
     /// Its name, from the NS RRset.
     pub host: String,
-    /// All of its addresses.
+    /// All of its addresses; none where they could not be found.
     pub addresses: Vec<IpAddr>,
 }
 

@@ -28,6 +28,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 2;
 /// A bound over all of that.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// Resolvers cap what they remember of nothing; the usual bound is an hour (RFC 2308 section 5 allows three).
+const LONGEST_MEMORY: Duration = Duration::from_secs(3600);
 /// What stands for the server's name in sentences.
 const HOST: &str = "resolver";
 
@@ -52,8 +54,15 @@ pub(super) struct Resolvers {
 /// What a resolver said.
 enum Said {
     Records(Vec<Record>),
-    /// No such records; the apex over the name, where it said.
-    Nothing(Option<Name>),
+    /// No such records; the apex over the name, where it said, and for how long it remembers that.
+    Nothing(Option<Name>, Duration),
+}
+
+/// Whether a name is another name for something.
+enum Alias {
+    To(Name),
+    /// It is not; for how long the resolver remembers that there was nothing.
+    None(Duration),
 }
 
 impl Resolvers {
@@ -68,7 +77,11 @@ impl Resolvers {
     pub(super) async fn locate(&self, name: &DnsName) -> Result<Walk, DnsError> {
         let mut chain: Vec<DnsName> = Vec::new();
         let mut owner = name.clone();
-        while let Some(target) = self.alias(&owner).await? {
+        let remembered = loop {
+            let target = match self.alias(&owner).await? {
+                Alias::To(target) => target,
+                Alias::None(remembered) => break remembered,
+            };
             let target = DnsName::parse(&target.to_ascii())
                 .map_err(|_| DnsError::alias_target(&owner, &target))?;
             chain.push(owner);
@@ -79,7 +92,7 @@ impl Resolvers {
                 return Err(DnsError::alias_chain(&chain));
             }
             owner = target;
-        }
+        };
         let zone = self.zone(&owner).await?;
         let server = |(address, _): &(SocketAddr, _)| Server {
             host: HOST.to_owned(),
@@ -92,6 +105,7 @@ impl Resolvers {
             zone,
             servers: self.each.iter().map(server).collect(),
             by_resolvers: true,
+            remembered: remembered.min(LONGEST_MEMORY),
         })
     }
 
@@ -104,7 +118,7 @@ impl Resolvers {
                     let texts = records.iter().filter_map(|record| text(&record.data));
                     Outcome::Values(texts.collect())
                 }
-                Ok(Said::Nothing(_)) => Outcome::Values(Vec::new()),
+                Ok(Said::Nothing(..)) => Outcome::Values(Vec::new()),
                 Err(why) => Outcome::Unreachable(why),
             },
             None => Outcome::Unreachable("it is not configured any more".to_owned()),
@@ -118,21 +132,24 @@ impl Resolvers {
         }
     }
 
-    async fn alias(&self, owner: &DnsName) -> Result<Option<Name>, DnsError> {
-        let Said::Records(records) = self.ask_any(owner, RecordType::CNAME).await? else {
-            return Ok(None);
-        };
-        Ok(records.into_iter().find_map(|record| match record.data {
-            RData::CNAME(target) => Some(target.0),
-            _ => None,
-        }))
+    async fn alias(&self, owner: &DnsName) -> Result<Alias, DnsError> {
+        Ok(match self.ask_any(owner, RecordType::CNAME).await? {
+            Said::Nothing(_, remembered) => Alias::None(remembered),
+            Said::Records(records) => {
+                let target = records.into_iter().find_map(|record| match record.data {
+                    RData::CNAME(target) => Some(target.0),
+                    _ => None,
+                });
+                target.map_or(Alias::None(Duration::ZERO), Alias::To)
+            }
+        })
     }
 
     async fn zone(&self, owner: &DnsName) -> Result<DnsName, DnsError> {
         let mut candidate = Some(owner.clone());
         while let Some(name) = candidate {
             let apex = match self.ask_any(&name, RecordType::SOA).await? {
-                Said::Nothing(apex) => apex,
+                Said::Nothing(apex, _) => apex,
                 Said::Records(records) => records
                     .into_iter()
                     .find(|record| record.record_type() == RecordType::SOA)
@@ -189,7 +206,13 @@ impl Resolvers {
 fn read_nothing(nothing: NoRecords) -> Result<Said, String> {
     use hickory_proto::op::ResponseCode::{NXDomain, NoError};
     match nothing.response_code {
-        NoError | NXDomain => Ok(Said::Nothing(nothing.soa.map(|soa| soa.name.clone()))),
+        NoError | NXDomain => {
+            let seconds = nothing.negative_ttl.unwrap_or_default();
+            Ok(Said::Nothing(
+                nothing.soa.map(|soa| soa.name.clone()),
+                Duration::from_secs(seconds.into()),
+            ))
+        }
         other => Err(code(other)),
     }
 }

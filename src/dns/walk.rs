@@ -101,6 +101,7 @@ impl<'a> Walker<'a> {
             zone: zone_name,
             servers,
             by_resolvers: false,
+            remembered: Duration::ZERO,
         })
     }
 
@@ -266,7 +267,8 @@ impl<'a> Walker<'a> {
         servers.truncate(MAX_SERVERS);
         // Their addresses are looked up at the servers that have answered so far, which hold this zone.
         let found = join_all(servers.iter().map(|server| self.addresses(&server.host, 1))).await;
-        for (server, found) in servers.iter_mut().zip(found) {
+        let mut missing = Vec::new();
+        for (nth, (server, found)) in servers.iter_mut().zip(found).enumerate() {
             match found {
                 Ok(found) => add(&mut server.addresses, found),
                 // A server left out could be the stale one.
@@ -274,6 +276,15 @@ impl<'a> Walker<'a> {
                 // The glue stands.
                 Err(_) => {}
             }
+            if server.addresses.is_empty() {
+                missing.push((nth, server.host.clone()));
+            }
+        }
+        // Once more: one that is missing for a moment could be the stale one. What stays without is told of.
+        let again = missing.iter().map(|(_, host)| self.addresses(host, 1));
+        let again = join_all(again).await;
+        for ((nth, _), found) in missing.iter().zip(again) {
+            add(&mut servers[*nth].addresses, found.unwrap_or_default());
         }
         if servers.iter().all(|server| server.addresses.is_empty()) {
             let hosts: Vec<_> = servers.iter().map(|server| plain(&server.host)).collect();

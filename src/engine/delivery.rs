@@ -68,7 +68,7 @@ pub enum Event {
 }
 
 /// Where a delivery stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Not there yet.
@@ -128,6 +128,10 @@ impl Delivery {
                 if found != self.installed {
                     self.installed = None;
                     self.reloaded = None;
+                }
+                if self.is_done() {
+                    self.failure = None;
+                    self.hurry();
                 }
             }
             Event::Installed(generation, Ok(())) => {
@@ -277,6 +281,16 @@ mod tests {
         assert_eq!(wants(&delivery, 0), Some(Effect::Inspect));
         answer(&mut delivery, 0, Event::Inspected(Ok(Some(1))));
         assert_eq!(wants(&delivery, 0), None);
+    }
+
+    #[test]
+    fn what_was_in_the_way_is_forgotten_when_all_is_well() {
+        let mut delivery = restart(&done());
+        let failed = Event::Inspected(Err("a file is in the way".to_owned()));
+        answer(&mut delivery, 0, failed);
+        assert!(delivery.failure().is_some());
+        answer(&mut delivery, 5, Event::Inspected(Ok(Some(1))));
+        assert_eq!(delivery.failure(), None);
     }
 
     #[test]

@@ -31,6 +31,22 @@ pub struct OrderSeen {
     pub retry_after: Option<Duration>,
 }
 
+impl OrderSeen {
+    /// An order of which only the URL is known.
+    pub fn unread(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            status: OrderStatus::Unknown,
+            authorizations: Vec::new(),
+            finalize: String::new(),
+            certificate: None,
+            error: None,
+            expires: None,
+            retry_after: None,
+        }
+    }
+}
+
 /// The states of an order (section 7.1.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

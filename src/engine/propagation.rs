@@ -63,6 +63,8 @@ const QUOTED_CHARACTERS: usize = 60;
 pub struct Watch {
     value: String,
     servers: Vec<Server>,
+    /// Servers of which no address is known: they cannot be asked.
+    nowhere: Vec<String>,
     rounds: u32,
     since: Option<Timestamp>,
     latest: Option<Timestamp>,
@@ -96,8 +98,8 @@ pub enum Verdict {
 }
 
 impl Watch {
-    /// A watch over `servers` (host name and address) for `value`.
-    pub fn new(value: String, servers: Vec<(String, IpAddr)>) -> Self {
+    /// A watch over `servers` (host name and address) for `value`; those `nowhere` are like servers that do not answer.
+    pub fn new(value: String, servers: Vec<(String, IpAddr)>, nowhere: Vec<String>) -> Self {
         let server = |(host, address)| Server {
             host,
             address,
@@ -107,6 +109,7 @@ impl Watch {
         Self {
             value,
             servers: servers.into_iter().map(server).collect(),
+            nowhere,
             rounds: 0,
             since: None,
             latest: None,
@@ -137,6 +140,7 @@ impl Watch {
     fn next_round(&self, latest: Timestamp) -> Timestamp {
         let round = (self.rounds.saturating_sub(1) as usize).min(PAUSES.len() - 1);
         let ends = self.servers.iter().filter_map(|server| server.unusable);
+        let ends = ends.chain(self.since.filter(|_| !self.nowhere.is_empty()));
         let ends = ends.map(|since| later(since, GRACE));
         let first = ends.filter(|end| *end > latest).min();
         let due = later(latest, PAUSES[round]);
@@ -190,6 +194,14 @@ impl Watch {
         if let Some(server) = silent.iter().find(blocks) {
             return Verdict::Waiting {
                 reason: self.sentence(server),
+            };
+        }
+        if let Some(host) = self.nowhere.first() {
+            let reason = format!("{host} has no address that could be found");
+            let is_over = self.since.is_some_and(|since| now >= later(since, GRACE));
+            return match is_over {
+                true => Verdict::Likely { reason },
+                false => Verdict::Waiting { reason },
             };
         }
         match silent.first() {
@@ -314,7 +326,11 @@ mod tests {
 
     fn watch(servers: usize) -> Watch {
         let server = |n| (format!("ns{n}.example.net"), address(n));
-        Watch::new(VALUE.to_owned(), (1..=servers).map(server).collect())
+        Watch::new(
+            VALUE.to_owned(),
+            (1..=servers).map(server).collect(),
+            Vec::new(),
+        )
     }
 
     fn address(n: usize) -> IpAddr {
@@ -334,6 +350,23 @@ mod tests {
 
     fn values(list: &[&str]) -> Outcome {
         Outcome::Values(list.iter().map(|&value| value.to_owned()).collect())
+    }
+
+    #[test]
+    fn a_server_without_an_address_blocks_for_ten_seconds() {
+        let server = ("ns1.example.net".to_owned(), address(1));
+        let nowhere = vec!["ns9.example.net".to_owned()];
+        let mut watch = Watch::new(VALUE.to_owned(), vec![server], nowhere);
+        watch.record(
+            at(0),
+            vec![says(1, Outcome::Values(vec![VALUE.to_owned()]))],
+        );
+        let reason = "ns9.example.net has no address that could be found".to_owned();
+        let waiting = Verdict::Waiting {
+            reason: reason.clone(),
+        };
+        assert_eq!(watch.verdict(at(9)), waiting);
+        assert_eq!(watch.verdict(at(10)), Verdict::Likely { reason });
     }
 
     #[test]
@@ -418,7 +451,7 @@ mod tests {
     fn an_address_without_a_route_is_no_gap_while_its_server_answers_at_another() {
         let host = "ns1.example.net".to_owned();
         let servers = vec![(host.clone(), address(1)), (host.clone(), address(2))];
-        let mut watch = Watch::new(VALUE.to_owned(), servers);
+        let mut watch = Watch::new(VALUE.to_owned(), servers, Vec::new());
         let beyond = Observation {
             host,
             ..says(2, Outcome::NoRoute("no IPv6 here".into()))

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use countersign_providers::clock::{between, earlier, later};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::certificate::{Issued, Trouble};
 
@@ -21,7 +22,7 @@ const SHARE_OF_REST: u32 = 10;
 const JITTER_SHARE: u32 = 100;
 
 /// When an attempt is due.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Due {
     /// From then on; the first instant there is when it is due at once.
     pub at: Timestamp,
@@ -30,7 +31,7 @@ pub struct Due {
 }
 
 /// Why an attempt is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
     /// There is no certificate.
     Missing,

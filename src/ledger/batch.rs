@@ -10,7 +10,7 @@ use countersign_providers::{Context, ErrorKind, Provider, ProviderError};
 use crate::engine::ledger::RecordId;
 
 /// A call to a DNS host has this long.
-const CALL_DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const CALL_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Changes of one zone.
 #[derive(Default)]
@@ -91,7 +91,7 @@ fn is_of_one_name(kind: ErrorKind) -> bool {
     )
 }
 
-fn no_answer(zone: &Zone) -> ProviderError {
+pub(super) fn no_answer(zone: &Zone) -> ProviderError {
     ProviderError {
         kind: ErrorKind::Transient,
         code: None,

@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::batch::Batch;
-use super::{Approaching, Hosts, Inner, Leaving, PresentError, key};
+use super::batch::CALL_DEADLINE;
+use super::{Approaching, Hosts, Inner, Leaving, PREFIX, PresentError, key};
 use crate::engine::EffectId;
 use crate::engine::ledger::{Effect, Entry, Event, Owner, RecordId};
 use crate::store::{Keep, Saved, Session, StoreError, Write};
@@ -156,6 +157,7 @@ impl ZoneTask {
             self.entries = before;
             // What could not be saved is wanted again at once: not without a pause.
             self.clock.sleep(SAVE_AGAIN).await;
+            self.read_again().await;
             let said = error.to_string();
             let again = || StoreError::Io(said.clone());
             for reply in released {
@@ -235,7 +237,11 @@ impl ZoneTask {
             .map(|(_, record)| record.name.clone())
             .collect();
         let context = super::batch::context(&self.clock);
-        let seen = host.observe(&self.at.1, &names, &context).await;
+        let looked = host.observe(&self.at.1, &names, &context);
+        let seen = match self.clock.timeout(CALL_DEADLINE, looked).await {
+            Some(seen) => seen,
+            None => Err(super::batch::no_answer(&self.at.1)),
+        };
         let now = self.clock.now();
         for (_, record) in looks {
             let there = seen.clone().map(|sets| {
@@ -278,6 +284,21 @@ impl ZoneTask {
             }
         }
         Ok(())
+    }
+
+    /// After a doubt: the transaction may have been made.
+    async fn read_again(&mut self) {
+        let Ok(entries) = self.session.load_all::<Entry>(PREFIX).await else {
+            return;
+        };
+        let here = |entry: &Saved<Entry>| {
+            let record = &entry.value.record;
+            record.provider == self.at.0 && record.zone == self.at.1
+        };
+        let entries = entries.into_iter().filter(here);
+        self.entries = entries
+            .map(|entry| (entry.value.record.clone(), entry))
+            .collect();
     }
 
     /// When an entry wants something by itself.

@@ -5,6 +5,7 @@ use countersign_providers::clock::Clock;
 use super::records;
 use super::shared::{Authority, Shared};
 use crate::acme::{AccountKey, ExternalAccount};
+use crate::config;
 use crate::engine::account::{Account, AccountId, Effect, Event};
 use crate::engine::order::CaFault;
 use crate::engine::reaction::{Failure, Whose};
@@ -48,7 +49,7 @@ async fn make_ready(
     authority: &Authority,
     hurries: bool,
 ) -> Result<Ready, Failure> {
-    let id = id(authority);
+    let id = id(&authority.settings);
     let key = records::account(&id);
     let loaded = shared
         .session
@@ -58,7 +59,7 @@ async fn make_ready(
     let mut account = loaded.unwrap_or_else(|| Saved::new(key, Account::new(id.clone())));
     if let Some((failure, Some(again))) = account.value.failure()
         && again > shared.clock.now()
-        && !hurries
+        && (!hurries || failure.not_before.is_some())
     {
         let mut failure = named(authority, failure);
         failure.not_before = Some(shared.clock.until(again));
@@ -126,10 +127,10 @@ pub(super) async fn lost(shared: &Shared, account: &Ready) -> Result<(), Failure
 }
 
 /// What the account of `authority` belongs to.
-pub fn id(authority: &Authority) -> AccountId {
-    let external = authority.settings.external_account.as_ref();
+pub fn id(settings: &config::Authority) -> AccountId {
+    let external = settings.external_account.as_ref();
     AccountId {
-        directory: authority.settings.directory.clone(),
+        directory: settings.directory.clone(),
         external: external.map(|external| external.key_id.clone()),
     }
 }

@@ -49,7 +49,9 @@ pub async fn is_wanting(
         let delivery = shared.session.load::<Delivery>(key).await?;
         // An installation may be on the disk of which nothing was saved: then whoever uses it was not told either.
         let done = delivery.is_some_and(|saved| {
-            saved.value.is_done() && saved.value.installed() == Some(issued.generation)
+            saved.value.is_done()
+                && saved.value.failure().is_none()
+                && saved.value.installed() == Some(issued.generation)
         });
         let there = match to.target.inspect().await {
             Ok(Shown::Generation {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_providers::clock::{between, later};
 use jiff::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 
@@ -29,6 +30,8 @@ pub(super) struct Job {
     pub(super) certificate: Saved<Certificate>,
     /// Whether a person asked for it: pauses after failures of our own are skipped.
     hurries: bool,
+    /// Why nothing new is begun although a person asked: the other side wants to be left alone.
+    held: Option<Failure>,
     attempt: Option<Saved<Attempt>>,
     /// Why a new one is to be had; `None` when only the rest of the last one is to be done.
     why: Option<&'static str>,
@@ -54,20 +57,32 @@ pub(super) async fn job(
     let is_due = skips || due.at <= now;
     // What an authority asked for holds also for a person in a hurry.
     let floor = certificate.value.trouble.as_ref().and_then(Trouble::floor);
-    let held = floor.is_some_and(|floor| floor > now);
+    let floor = floor.filter(|floor| *floor > now);
+    let is_held = floor.is_some();
+    let held = match (floor, &certificate.value.trouble) {
+        (Some(floor), Some(trouble))
+            if attempt.is_none() && (is_due || selection.force) && selection.ignore_back_off =>
+        {
+            let mut failure = trouble.failure.clone();
+            failure.not_before = Some(between(now, floor));
+            Some(failure)
+        }
+        _ => None,
+    };
     let why = match (is_due, selection.force) {
-        _ if held => None,
+        _ if is_held => None,
         (true, _) => Some(because(due.reason)),
         (false, true) => Some("a person asked for it"),
         (false, false) => None,
     };
     let wanting = delivering::is_wanting(shared, &certificate.value, wanted).await?;
-    if why.is_none() && attempt.is_none() && !wanting {
+    if why.is_none() && attempt.is_none() && held.is_none() && !wanting {
         return Ok(None);
     }
     Ok(Some(Job {
         certificate,
         hurries: selection.ignore_back_off,
+        held,
         attempt,
         why,
     }))
@@ -140,13 +155,22 @@ async fn certificate(
 }
 
 /// One certificate: its attempt, then its deliveries beside the removal of its records.
-pub(super) async fn perform(shared: &Arc<Shared>, job: Job, stop: Stop) -> Result<(), Failure> {
+pub(super) async fn perform(shared: &Arc<Shared>, mut job: Job, stop: Stop) -> Result<(), Failure> {
     let name = job.certificate.value.name.clone();
     let wanted = &shared.certificates[&name];
-    if job.why.is_none() && job.attempt.is_none() {
+    if job.attempt.as_ref().is_some_and(has_failed)
+        && let Some(attempt) = job.attempt.take()
+    {
+        // A process died before its records were released.
+        discard(shared, attempt).await?;
+    }
+    if job.why.is_none() && job.attempt.is_none() && job.held.is_none() {
         return delivering::deliver(shared, &job.certificate.value, wanted, job.hurries).await;
     }
     let hurries = job.hurries;
+    if let Some(failure) = job.held {
+        return Err(failure);
+    }
     let (_turn, mut worker) = tokio::select! {
         biased;
         () = stop.asked() => return Err(not_begun()),
@@ -234,6 +258,23 @@ pub(super) async fn fell_over(
     }
 }
 
+/// When `name`, of which `failure` came, is tried again.
+pub(super) async fn again(
+    shared: &Shared,
+    name: &CertificateName,
+    failure: &Failure,
+) -> Option<Timestamp> {
+    let saved = certificate(shared, name).await.ok();
+    let trouble = saved.and_then(|saved| saved.value.trouble);
+    let retry_at = trouble
+        .filter(|trouble| trouble.failure == *failure)
+        .map(|trouble| trouble.retry_at);
+    let floor = failure
+        .not_before
+        .map(|pause| later(shared.clock.now(), pause));
+    retry_at.max(floor)
+}
+
 /// Whether `now` wants another certificate as `name` than `before`, where it was `was`.
 pub(super) fn is_other(
     before: &Shared,
@@ -261,6 +302,10 @@ pub(super) async fn forget(shared: &Shared, name: &CertificateName) -> Result<()
         Some(attempt) => discard(shared, attempt).await,
         None => Ok(()),
     }
+}
+
+fn has_failed(attempt: &Saved<Attempt>) -> bool {
+    matches!(attempt.value.end(), Some(End::Failed(_)))
 }
 
 /// Whether an attempt is for what is wanted now, at an account that is still ours: an account belongs to a directory

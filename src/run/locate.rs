@@ -18,6 +18,9 @@ use crate::engine::reaction::{Failure, Whose};
 /// A provider has this long to say which zones it holds.
 const ZONES_DEADLINE: std::time::Duration = std::time::Duration::from_secs(15);
 
+/// However quick a provider is: a server that does not answer is given up after ten seconds.
+const LEAST_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Finds the owner name, the zone, its provider and its servers.
 pub async fn locate(
     shared: &Shared,
@@ -45,18 +48,23 @@ pub async fn locate(
     if let (BUILT_IN, Some(deaf)) = (provider.as_str(), deaf) {
         return Err(final_fault(Failure::new(Whose::You, deaf.to_string())));
     }
-    let patience = shared.providers[&provider].traits().propagation;
+    let propagation = shared.providers[&provider].traits().propagation;
+    let patience = propagation.max(LEAST_PATIENCE) + walk.remembered;
     let servers = walk.servers.iter().flat_map(|server| {
         server
             .addresses
             .iter()
             .map(|address| (server.host.clone(), *address))
     });
+    let nowhere = walk.servers.iter();
+    let nowhere = nowhere.filter(|server| server.addresses.is_empty());
+    let nowhere = nowhere.map(|server| server.host.clone());
     let located = Located {
         provider,
         zone,
         owner: walk.owner.clone(),
         servers: servers.collect::<Vec<(String, IpAddr)>>(),
+        nowhere: nowhere.collect(),
         patience,
     };
     Ok((located, walk))

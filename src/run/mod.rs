@@ -5,6 +5,7 @@ pub mod delivering;
 mod job;
 pub mod journal;
 pub mod locate;
+pub mod overview;
 pub mod plan;
 pub mod progress;
 pub mod records;

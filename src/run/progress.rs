@@ -1,7 +1,11 @@
 //! What is happening, for whoever watches.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use jiff::Timestamp;
-use tokio::sync::mpsc::UnboundedSender;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::engine::attempt::Step;
 use crate::engine::certificate::Issued;
@@ -9,7 +13,7 @@ use crate::engine::names::CertificateName;
 use crate::engine::reaction::Failure;
 
 /// One thing that happened to one certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Progress {
     /// An attempt began or went on.
     Began,
@@ -30,26 +34,62 @@ pub enum Progress {
         target: String,
     },
     /// It did not work.
-    Failed(Failure),
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// When it is tried again by itself.
+        again: Option<Timestamp>,
+    },
     /// Nothing more happens in this pass; `true` when all is well.
     Finished(bool),
 }
 
 /// Tells whoever watches; cheap to clone.
 #[derive(Clone, Default)]
-pub struct Watchers(Option<UnboundedSender<(CertificateName, Progress)>>);
+pub struct Watchers(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    listeners: Vec<UnboundedSender<Told>>,
+    /// The step that each one at work is at.
+    at_work: BTreeMap<CertificateName, Step>,
+}
+
+/// One thing that happened, and to whom.
+pub type Told = (CertificateName, Progress);
 
 impl Watchers {
-    /// Tells `watcher`.
-    pub fn new(watcher: UnboundedSender<(CertificateName, Progress)>) -> Self {
-        Self(Some(watcher))
+    /// Everything that happens from now on.
+    pub fn listen(&self) -> UnboundedReceiver<Told> {
+        let (listener, told) = mpsc::unbounded_channel();
+        self.inner().listeners.push(listener);
+        told
+    }
+
+    /// Nobody is told anything any more: those who listen hear the end.
+    pub fn close(&self) {
+        self.inner().listeners.clear();
+    }
+
+    /// The step that each one at work is at.
+    pub fn at_work(&self) -> BTreeMap<CertificateName, Step> {
+        self.inner().at_work.clone()
     }
 
     /// Says that `progress` happened to `name`.
     pub fn tell(&self, name: &CertificateName, progress: Progress) {
-        if let Some(watcher) = &self.0 {
-            // Whoever has stopped watching misses nothing.
-            let _ = watcher.send((name.clone(), progress));
+        let mut inner = self.inner();
+        match &progress {
+            Progress::Step(step) => drop(inner.at_work.insert(name.clone(), *step)),
+            Progress::Finished(_) => drop(inner.at_work.remove(name)),
+            _ => {}
         }
+        // Whoever has stopped listening misses nothing.
+        (inner.listeners)
+            .retain(|listener| listener.send((name.clone(), progress.clone())).is_ok());
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use countersign_providers::clock::later;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::LONGEST_SLEEP;
@@ -39,6 +39,15 @@ pub struct Selection {
     pub ignore_back_off: bool,
 }
 
+impl Selection {
+    /// Those of the configuration that are meant.
+    fn names(&self, shared: &Shared) -> Vec<CertificateName> {
+        let is_meant = |name: &&CertificateName| self.only.is_empty() || self.only.contains(*name);
+        let names = shared.certificates.keys();
+        names.filter(is_meant).cloned().collect()
+    }
+}
+
 /// What one pass came to, a certificate each.
 pub type Report = Vec<(CertificateName, Result<(), Failure>)>;
 
@@ -51,15 +60,12 @@ pub async fn pass(
 ) -> Result<Report, StoreError> {
     let mut crew = Crew::new(Arc::clone(shared), stop.clone());
     let mut jobs = HashMap::new();
-    for name in shared.certificates.keys() {
-        if !selection.only.is_empty() && !selection.only.contains(name) {
-            continue;
-        }
-        if let Some(job) = job::job(shared, name, selection).await? {
+    for name in selection.names(shared) {
+        if let Some(job) = job::job(shared, &name, selection).await? {
             let at = Timestamp::MIN;
-            let turn = job::turn(shared, name).await?;
+            let turn = job::turn(shared, &name).await?;
             crew.plan.set(name.clone(), Turn { at, ..turn });
-            jobs.insert(name.clone(), job);
+            jobs.insert(name, job);
         }
     }
     let mut report = Vec::new();
@@ -90,6 +96,13 @@ pub async fn next(shared: &Shared) -> Result<Option<Timestamp>, StoreError> {
 pub enum Order {
     /// There is another configuration.
     Reload(Arc<Shared>),
+    /// A person asks for a pass.
+    Renew {
+        /// Over these.
+        selection: Selection,
+        /// Who has something to do in it.
+        reply: oneshot::Sender<Result<Vec<CertificateName>, StoreError>>,
+    },
 }
 
 /// Shows from outside that certificates are given their turns.
@@ -128,8 +141,18 @@ pub async fn serve(
             () = stop.asked() => {}
             Some(order) = orders.recv() => match order {
                 Order::Reload(shared) => crew.take_over(shared).await,
+                Order::Renew { selection, reply } => {
+                    // Whoever asked may have gone; the work is done all the same.
+                    let _ = reply.send(crew.hurry(&selection).await);
+                }
             },
-            Some((name, result)) = crew.ended() => crew.plan_again(name, result.is_ok()).await,
+            Some((name, result)) = crew.ended() => {
+                if let Some(failure) = result.as_ref().err().filter(|it| !is_interruption(it)) {
+                    let whose = failure.whose.as_str();
+                    tracing::warn!(certificate = %name, whose, "{}", failure.sentence);
+                }
+                crew.plan_again(name, result.is_ok()).await;
+            }
             () = clock.sleep(pause) => {}
         }
     }
@@ -144,6 +167,8 @@ struct Crew {
     plan: Plan,
     tasks: JoinSet<Result<(), Failure>>,
     names: HashMap<Id, CertificateName>,
+    /// What a person asked of those whose turn has not come yet.
+    asked: HashMap<CertificateName, Selection>,
     stops: BTreeMap<CertificateName, Stop>,
     /// Those at work whose targets were changed meanwhile.
     look_again: BTreeSet<CertificateName>,
@@ -157,6 +182,7 @@ impl Crew {
             plan: Plan::default(),
             tasks: JoinSet::new(),
             names: HashMap::new(),
+            asked: HashMap::new(),
             stops: BTreeMap::new(),
             look_again: BTreeSet::new(),
             stop,
@@ -167,13 +193,14 @@ impl Crew {
     fn begin(&mut self, name: CertificateName, job: Option<Job>) {
         let shared = Arc::clone(&self.shared);
         let stop = self.stop.child();
+        let selection = self.asked.remove(&name).unwrap_or_default();
         self.stops.insert(name.clone(), stop.clone());
         let task = self.tasks.spawn({
             let name = name.clone();
             async move {
                 let job = match job {
                     Some(job) => Some(job),
-                    None => job::job(&shared, &name, &Selection::default())
+                    None => job::job(&shared, &name, &selection)
                         .await
                         .map_err(super::accounts::store_failure)?,
                 };
@@ -199,14 +226,32 @@ impl Crew {
         };
         let watchers = &self.shared.watchers;
         if let Err(failure) = &result {
-            if !is_interruption(failure) {
-                let whose = failure.whose.as_str();
-                tracing::warn!(certificate = %name, whose, "{}", failure.sentence);
-            }
-            watchers.tell(&name, Progress::Failed(failure.clone()));
+            let progress = Progress::Failed {
+                failure: failure.clone(),
+                again: job::again(&self.shared, &name, failure).await,
+            };
+            watchers.tell(&name, progress);
         }
         watchers.tell(&name, Progress::Finished(result.is_ok()));
         Some((name, result))
+    }
+
+    /// Gives everybody in `selection` who has something to do the next turn. Those at work are among them.
+    async fn hurry(&mut self, selection: &Selection) -> Result<Vec<CertificateName>, StoreError> {
+        let mut begun = Vec::new();
+        for name in selection.names(&self.shared) {
+            if !self.stops.contains_key(&name) {
+                if job::job(&self.shared, &name, selection).await?.is_none() {
+                    continue;
+                }
+                let turn = job::turn(&self.shared, &name).await?;
+                let at = Timestamp::MIN;
+                self.plan.set(name.clone(), Turn { at, ..turn });
+                self.asked.insert(name.clone(), selection.clone());
+            }
+            begun.push(name);
+        }
+        Ok(begun)
     }
 
     /// The first turn of `name`: at once where there is something to be compared with the targets.

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::progress::Watchers;
 use crate::acme;
-use crate::config;
+use crate::config::{self, Config};
 use crate::deliver::Target;
 use crate::dns::Dns;
 use crate::engine::certificate::{Profiles, Specification};
@@ -22,6 +22,8 @@ use crate::store::{Sealer, Session};
 
 /// What all workers share.
 pub struct Shared {
+    /// The configuration.
+    pub config: Arc<Config>,
     /// The store.
     pub session: Session,
     /// Seals private material.
@@ -40,6 +42,8 @@ pub struct Shared {
     pub nameserver: Option<Arc<Nameserver>>,
     /// The certificates of the configuration.
     pub certificates: BTreeMap<CertificateName, Wanted>,
+    /// What is to be known before anything else.
+    pub notices: Notices,
     /// Whoever watches.
     pub watchers: Watchers,
     /// Certificates with the same names at the same account take turns: they would get the same order.
@@ -77,9 +81,12 @@ pub struct Authority {
     pub looks: config::DnsSettings,
     /// The DNS as it sees it.
     pub dns: Dns,
-    /// Held while the account is made, so that it is made once; how the last try failed, and when.
-    pub account: Mutex<Option<(Duration, Failure)>>,
+    /// Held while the account is made, so that it is made once; shared with those that have the same account.
+    pub account: Arc<AccountLock>,
 }
+
+/// Held while an account is made; how the last try failed, and when.
+pub type AccountLock = Mutex<Option<(Duration, Failure)>>;
 
 /// One certificate as wanted.
 pub struct Wanted {
@@ -103,4 +110,35 @@ pub struct Destination {
     pub target: Box<dyn Target>,
     /// What makes whoever uses it take it up: an argument vector.
     pub reload: Option<Vec<String>>,
+}
+
+/// Sentences about the whole, by what they are about; cheap to clone.
+#[derive(Clone, Default)]
+pub struct Notices(Arc<StdMutex<BTreeMap<&'static str, String>>>);
+
+impl Notices {
+    /// Says `sentence` about `what` from now on, or nothing.
+    pub fn set(&self, what: &'static str, sentence: Option<String>) {
+        let mut notices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match sentence {
+            Some(sentence) => drop(notices.insert(what, sentence)),
+            None => drop(notices.remove(what)),
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<String> {
+        let notices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        notices.values().cloned().collect()
+    }
+}
+
+/// What a certificate of the configuration must be.
+pub fn specification(certificate: &config::Certificate) -> Specification {
+    let mut identifiers = certificate.names.clone();
+    identifiers.sort();
+    Specification {
+        identifiers,
+        key: certificate.key,
+    }
 }

@@ -233,6 +233,10 @@ impl Worker {
             let pause = pending
                 .wake
                 .map_or(LONGEST_SLEEP, |wake| self.shared.clock.until(wake));
+            let pause = match &given_up {
+                Some((_, deadline)) => pause.min(self.shared.clock.until(*deadline)),
+                None => pause,
+            };
             tokio::select! {
                 biased;
                 Some(joined) = running.tasks.join_next() => {
@@ -266,6 +270,10 @@ impl Worker {
         // The authority has the CSR: what it makes of it is not thrown away.
         if self.stop.removes() && self.attempt.value.step() < Step::Finalizing {
             return Some(Failure::new(Whose::You, REMOVED));
+        }
+        // What is left to do asks no authority.
+        if self.attempt.value.end().is_some() {
+            return None;
         }
         let far = |again: &Timestamp| {
             *again > countersign_providers::clock::later(now, FOREGROUND_PATIENCE)

@@ -41,6 +41,8 @@ const CACHE: usize = 32 * 1024 * 1024;
 const QUEUE: usize = 1024;
 /// How much of the file is copied at once.
 const CHUNK: usize = 1024 * 1024;
+/// How often a look finds the store closed by the failure of another before it gives up.
+const READ_TRIES: u32 = 10;
 
 /// The store in a state directory.
 pub struct RedbStore {
@@ -286,23 +288,23 @@ impl Vault {
         &self,
         look: impl Fn(&ReadTransaction) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
-        let living = self.living()?;
-        let seen = living
-            .database
-            .begin_read()
-            .map_err(Failure::from)
-            .and_then(|snapshot| look(&snapshot));
-        match seen {
-            Err(failure) if is_dead(&failure) => {
-                drop(living.database);
-                self.revive(living.life)?;
-                let snapshot = self.living()?.database.begin_read();
-                snapshot
-                    .map_err(Failure::from)
-                    .and_then(|snapshot| look(&snapshot))
-                    .map_err(|failure| self.explain(failure))
+        let mut tries = 0;
+        loop {
+            let living = self.living()?;
+            let seen = living
+                .database
+                .begin_read()
+                .map_err(Failure::from)
+                .and_then(|snapshot| look(&snapshot));
+            tries += 1;
+            match seen {
+                // A commit that failed has closed it, perhaps one after the other while the disk is full.
+                Err(failure) if is_dead(&failure) && tries < READ_TRIES => {
+                    drop(living.database);
+                    self.revive(living.life)?;
+                }
+                seen => return seen.map_err(|failure| self.explain(failure)),
             }
-            seen => seen.map_err(|failure| self.explain(failure)),
         }
     }
 

@@ -24,6 +24,7 @@ pub struct Bind {
     zones: Vec<Zone>,
     options: String,
     clock_ahead: i32,
+    forwarder: Option<SocketAddr>,
 }
 
 /// One zone of a `named`.
@@ -129,6 +130,12 @@ impl Bind {
         self
     }
 
+    /// Makes it a resolver with a cache, that asks `server` for everything.
+    pub fn resolving_at(mut self, server: SocketAddr) -> Self {
+        self.forwarder = Some(server);
+        self
+    }
+
     /// Gives it a clock that is so many seconds ahead of everybody's; [`RunningBind::start_again`] sets it right.
     pub fn clock_ahead(mut self, seconds: i32) -> Self {
         self.clock_ahead = seconds;
@@ -196,7 +203,7 @@ listen-on port {port} {{ {} }};
 listen-on-v6 port {port} {{ {} }};
 pid-file none;
 session-keyfile none;
-recursion no;
+{resolving}
 dnssec-validation no;
 empty-zones-enable no;
 allow-transfer {{ any; }};
@@ -210,6 +217,14 @@ controls {{ }};
             list(&v4),
             list(&v6),
             self.options,
+            resolving = match self.forwarder {
+                None => "recursion no;".to_owned(),
+                Some(at) => format!(
+                    "recursion yes; forward only; forwarders {{ {} port {}; }};",
+                    at.ip(),
+                    at.port()
+                ),
+            },
         );
         for key in &self.keys {
             text += &key.keyfile();

@@ -121,7 +121,7 @@ async fn a_name_that_is_no_host_name_is_malformed() {
 }
 
 #[tokio::test]
-async fn a_url_on_another_host_is_malformed() {
+async fn a_url_on_another_host_is_not_trusted() {
     for field in ["finalize", "certificate"] {
         let outcome = order_said(move |asked| {
             let mut body = order_body(&asked.host, "ready");
@@ -129,7 +129,7 @@ async fn a_url_on_another_host_is_malformed() {
             Says::json(200, &body)
         })
         .await;
-        let text = malformed(outcome);
+        let text = untrusted(outcome);
         assert!(
             text.contains("is not on the directory's own host"),
             "{text}"
@@ -141,11 +141,38 @@ async fn a_url_on_another_host_is_malformed() {
         Says::json(200, &body)
     })
     .await;
-    malformed(outcome);
+    untrusted(outcome);
+}
+
+fn untrusted<T: std::fmt::Debug>(outcome: Result<T, CaFault>) -> String {
+    match outcome {
+        Err(CaFault::Untrusted(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// It was made: ordering again would make another one.
+#[tokio::test]
+async fn an_order_that_cannot_be_read_is_known_by_its_location() {
+    let fake = Fake::start(|asked, _| {
+        (asked.path == "/order").then(|| {
+            let mut body = order_body(&asked.host, "pending");
+            body["finalize"] = "https://evil.example/finalize".into();
+            Says::json(201, &body).header("location", &format!("http://{}/order/1", asked.host))
+        })
+    })
+    .await;
+    let (client, key) = (fake.client(), example_key());
+    let order = client
+        .new_order(&signer(&key), &names(), None)
+        .await
+        .unwrap();
+    assert_eq!(order.status, OrderStatus::Unknown);
+    assert!(order.url.ends_with("/order/1"), "{}", order.url);
 }
 
 #[tokio::test]
-async fn a_directory_on_another_host_is_malformed() {
+async fn a_directory_on_another_host_is_not_trusted() {
     let fake = Fake::start(|asked, _| {
         (asked.path == "/dir").then(|| {
             let mut body = directory(&asked.host);
@@ -154,7 +181,7 @@ async fn a_directory_on_another_host_is_malformed() {
         })
     })
     .await;
-    malformed(fake.client().directory().await);
+    untrusted(fake.client().directory().await);
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::arguments::{Demo, Level};
 use super::print::{Screen, out, pad};
 use super::process::Interrupts;
-use super::words::{again, failure, instant, span};
+use super::words::{failure, instant, span};
 use super::{Ending, logging};
 use crate::config::LogFormat;
 use crate::daemon::Daemon;
@@ -191,8 +191,8 @@ impl Show {
 
     async fn failed(&self, name: &CertificateName, failed: &crate::engine::reaction::Failure) {
         let trouble = self.certificate(name).await.and_then(|it| it.trouble);
-        let again = again(self.clock.now(), trouble.map(|trouble| trouble.retry_at));
-        super::complain(failure(failed, &again));
+        let again = trouble.map(|trouble| trouble.retry_at);
+        super::complain(failure(failed, self.clock.now(), again));
     }
 
     async fn certificate(&self, name: &CertificateName) -> Option<Certificate> {

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::view::{Delivered, Failing, Left, Overview, View};
 use crate::engine::delivery::State as DeliveryState;
+use crate::run::overview::{Delivered, Failing, Left, Overview, View};
 
 /// Rises when a field is changed or removed.
 const SCHEMA: u32 = 1;
@@ -14,6 +14,7 @@ pub(super) fn document(overview: &Overview) -> String {
     let document = Document {
         schema: SCHEMA,
         now: time(overview.now),
+        notices: &overview.notices,
         certificates: overview.certificates.iter().map(certificate).collect(),
         records: overview.left.iter().map(record).collect(),
     };
@@ -24,6 +25,8 @@ pub(super) fn document(overview: &Overview) -> String {
 struct Document<'a> {
     schema: u32,
     now: String,
+    /// What is to be known of the whole: a sentence each.
+    notices: &'a [String],
     certificates: Vec<Certificate<'a>>,
     /// TXT values of ours that are still at a DNS host although nobody wants them.
     records: Vec<Record<'a>>,

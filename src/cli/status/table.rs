@@ -2,22 +2,35 @@
 
 use countersign_providers::clock::between;
 
-use super::view::{Delivered, Left, Overview, State, View, reason};
 use crate::cli::print::{Screen, out, pad};
-use crate::cli::words::{again, ahead, clean, failure, instant, place, span};
+use crate::cli::words::{ahead, clean, failure, instant, place, span};
 use crate::engine::delivery::State as DeliveryState;
-use crate::engine::renewal::Reason;
+use crate::engine::renewal::{Due, Reason};
 use crate::run::BUILT_IN;
+use crate::run::overview::{Delivered, Left, Overview, State, View};
 
 /// A longer name shifts its own line only.
 const LONGEST_NAME: usize = 24;
 /// The width of `expired 120 min ago`.
 const STATE: usize = 19;
+/// Why the next attempt is due.
+fn reason(due: &Due) -> &'static str {
+    match due.reason {
+        Reason::Missing => "not issued yet",
+        Reason::Changed => "its names, key or profile changed",
+        Reason::Renewal => "renewal",
+        Reason::Retry => "next try",
+    }
+}
+
 /// Where the values of the details begin.
 const LABEL: usize = 14;
 
 /// A line per certificate.
 pub(super) fn table(overview: &Overview, screen: Screen) {
+    for notice in &overview.notices {
+        out(screen.warn(&screen.wrap(&clean(notice), 0, 2)));
+    }
     let names = overview.certificates.iter();
     let longest = names.map(|view| view.name.as_str().len()).max();
     let width = longest.unwrap_or(0).clamp("NAME".len(), LONGEST_NAME);
@@ -95,6 +108,9 @@ fn state(view: &View, overview: &Overview, screen: Screen) -> String {
 
 /// What happens next, and when.
 fn next(view: &View, overview: &Overview) -> String {
+    if let Some(step) = view.step {
+        return format!("now: {}", step.as_str());
+    }
     if let Some(parked) = &view.parked {
         let authority = &parked.request.authority;
         return format!("the next `renew` goes on with its order at {authority}");
@@ -117,8 +133,7 @@ fn next(view: &View, overview: &Overview) -> String {
 
 fn trouble(view: &View, overview: &Overview) -> Option<String> {
     let failing = view.failure.as_ref()?;
-    let again = again(overview.now, failing.retry_at);
-    Some(failure(&failing.failure, &again))
+    Some(failure(&failing.failure, overview.now, failing.retry_at))
 }
 
 fn delivery(delivered: &Delivered) -> String {

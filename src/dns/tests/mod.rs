@@ -103,7 +103,7 @@ async fn watch(dns: &Dns, walk: &Walk) -> Watch {
         let places = server.addresses.iter();
         places.map(|&address| (server.host.clone(), address))
     });
-    let mut watch = Watch::new("new".to_owned(), servers.collect());
+    let mut watch = Watch::new("new".to_owned(), servers.collect(), Vec::new());
     watch.record(Timestamp::UNIX_EPOCH, dns.observe(walk, &[]).await);
     watch
 }

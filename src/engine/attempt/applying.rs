@@ -252,7 +252,7 @@ impl Attempt {
         known.fault = None;
         known.patience = located.patience;
         let value = record.value.clone();
-        known.watch = Some(Watch::new(value, located.servers));
+        known.watch = Some(Watch::new(value, located.servers, located.nowhere));
         let authorization = known.url.clone();
         match self.held(&authorization).cloned() {
             None => self.held.push(Held {
@@ -261,9 +261,17 @@ impl Attempt {
             }),
             Some(held) if held.record == record => {}
             Some(held) => {
+                let place = |record: &RecordId| {
+                    let RecordId { name, zone, .. } = record;
+                    format!(
+                        "{name} in the zone {} of provider {}",
+                        zone.name, record.provider
+                    )
+                };
                 let sentence = format!(
-                    "the challenge name led to {} and now leads to {}: the delegation was changed meanwhile",
-                    held.record.name, record.name
+                    "the challenge name led to {} and now leads to {}: that was changed meanwhile",
+                    place(&held.record),
+                    place(&record)
                 );
                 self.finish(End::Failed(Failure::new(Whose::You, sentence)));
             }
@@ -312,6 +320,12 @@ impl Attempt {
         let Some(watch) = &mut known.watch else {
             return;
         };
+        let advice = match observations.iter().any(|seen| seen.by_resolver) {
+            true => {
+                "a resolver remembers for a while that there was nothing: shorten the last field of the zone's SOA, or set `look: roots`"
+            }
+            false => "repair that server, or take it out of the zone's NS records",
+        };
         watch.record(now, observations);
         let since = *known.present_since.get_or_insert(now);
         match watch.verdict(now) {
@@ -321,7 +335,7 @@ impl Attempt {
             }
             Verdict::Waiting { reason } if now >= later(since, known.patience) => {
                 let sentence = format!(
-                    "{reason}; waited {} s for it at {}; repair that server, or take it out of the zone's NS records",
+                    "{reason}; waited {} s for it at {}; {advice}",
                     known.patience.as_secs(),
                     held.record.name
                 );

@@ -156,6 +156,8 @@ pub struct Located {
     pub owner: DnsName,
     /// Every authoritative server of the real zone: host name and address.
     pub servers: Vec<(String, IpAddr)>,
+    /// Those of them of which no address was found.
+    pub nowhere: Vec<String>,
     /// How long the provider may need until every server has a value.
     pub patience: Duration,
 }

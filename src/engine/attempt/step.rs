@@ -1,10 +1,12 @@
 //! Where an attempt stands, for people.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Attempt, AuthorizationKnown};
 use crate::engine::order::AuthorizationStatus;
 
 /// Where an attempt stands, in the order of its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Step {
     /// Asks for an order.
     Ordering,

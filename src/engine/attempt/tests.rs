@@ -169,6 +169,7 @@ fn located() -> Located {
             id: apex.to_string(),
             name: apex,
         },
+        nowhere: Vec::new(),
         servers: vec![("ns1.example.net".to_owned(), IpAddr::from([192, 0, 2, 1]))],
         patience: Duration::from_secs(120),
     }

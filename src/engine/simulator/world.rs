@@ -262,6 +262,7 @@ impl World {
             provider: "main".to_owned(),
             zone,
             owner,
+            nowhere: Vec::new(),
             servers: (0..self.host.servers.len()).map(server).collect(),
             patience: Duration::from_secs(120),
         })

@@ -1,60 +1,82 @@
-//! What there is to say, from the configuration and the store.
+//! What there is to say of every certificate: from the configuration, the store, and what is going on.
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::shared::specification;
+use super::{BUILT_IN, records};
 
 use crate::config::{self, Config};
-use crate::daemon::specification;
-use crate::engine::attempt::Attempt;
+use crate::engine::attempt::{Attempt, Step};
 use crate::engine::certificate::{Certificate, Issued};
 use crate::engine::delivery::{Delivery, State as DeliveryState};
 use crate::engine::ledger::Entry;
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
-use crate::engine::renewal::{Due, Reason};
+use crate::engine::renewal::Due;
 use crate::ledger;
-use crate::run::{BUILT_IN, records};
 use crate::store::{Session, StoreError};
 
 /// Everything at one instant.
-pub(super) struct Overview {
-    pub(super) now: Timestamp,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Overview {
+    /// Then.
+    pub now: Timestamp,
+    /// What is to be known before anything else: a sentence each.
+    pub notices: Vec<String>,
     /// Those of the configuration, in the order of their names.
-    pub(super) certificates: Vec<View>,
+    pub certificates: Vec<View>,
     /// TXT values of ours that are still at a DNS host although nobody wants them.
-    pub(super) left: Vec<Left>,
+    pub left: Vec<Left>,
 }
 
 /// One certificate.
-pub(super) struct View {
-    pub(super) name: CertificateName,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct View {
+    /// Its name in the configuration.
+    pub name: CertificateName,
     /// As configured.
-    pub(super) names: Vec<String>,
-    pub(super) state: State,
-    pub(super) activity: Activity,
-    pub(super) current: Option<Issued>,
+    pub names: Vec<String>,
+    /// What is issued.
+    pub state: State,
+    /// What is going on.
+    pub activity: Activity,
+    /// The step of the order that is under way.
+    pub step: Option<Step>,
+    /// The certificate.
+    pub current: Option<Issued>,
     /// When the next attempt is due, and why.
-    pub(super) due: Due,
+    pub due: Due,
     /// The order that was begun and not ended.
-    pub(super) parked: Option<Attempt>,
-    pub(super) failure: Option<Failing>,
-    pub(super) deliveries: Vec<Delivered>,
+    pub parked: Option<Attempt>,
+    /// What went wrong last.
+    pub failure: Option<Failing>,
+    /// Where it goes, in the order of the configuration.
+    pub deliveries: Vec<Delivered>,
 }
 
 /// What is issued.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// Nothing.
     None,
+    /// A certificate that is valid.
     Valid,
+    /// One that has ended.
     Expired,
 }
 
-/// What is going on. Nobody else works while the store is open here, so that nothing is being issued.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Activity {
+/// What is going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Activity {
     /// Nothing to do until the renewal.
     Idle,
     /// Something is due, or is tried again.
     Waiting,
+    /// An order is under way.
+    Issuing,
     /// It is issued and not everywhere yet.
     Delivering,
     /// A person must act first.
@@ -62,35 +84,51 @@ pub(super) enum Activity {
 }
 
 /// What went wrong last.
-pub(super) struct Failing {
-    pub(super) failure: Failure,
-    pub(super) retry_at: Option<Timestamp>,
-    pub(super) count: u32,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Failing {
+    /// What, and whose move it is.
+    pub failure: Failure,
+    /// When it is tried again.
+    pub retry_at: Option<Timestamp>,
+    /// How often in a row.
+    pub count: u32,
 }
 
 /// One delivery.
-pub(super) struct Delivered {
-    pub(super) target: String,
-    pub(super) state: DeliveryState,
-    pub(super) generation: Option<u64>,
-    pub(super) since: Option<Timestamp>,
-    pub(super) failure: Option<(Failure, Option<Timestamp>)>,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Delivered {
+    /// The target.
+    pub target: String,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// The generation that should be there.
+    pub generation: Option<u64>,
+    /// Since when it stands so.
+    pub since: Option<Timestamp>,
+    /// Why it is not there, and when it is tried again.
+    pub failure: Option<(Failure, Option<Timestamp>)>,
 }
 
 /// A TXT value that should be gone.
-pub(super) struct Left {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Left {
     /// As configured, or as it was.
-    pub(super) provider: String,
+    pub provider: String,
     /// Whether that is in the configuration.
-    pub(super) is_configured: bool,
-    pub(super) zone: String,
-    pub(super) name: String,
-    pub(super) value: String,
-    pub(super) failure: Option<String>,
+    pub is_configured: bool,
+    /// The zone.
+    pub zone: String,
+    /// The owner name.
+    pub name: String,
+    /// The value.
+    pub value: String,
+    /// Why it is still there.
+    pub failure: Option<String>,
 }
 
 impl State {
-    pub(super) fn as_str(self) -> &'static str {
+    /// As written in `status --json`.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Valid => "valid",
@@ -100,10 +138,12 @@ impl State {
 }
 
 impl Activity {
-    pub(super) fn as_str(self) -> &'static str {
+    /// As written in `status --json`.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::Waiting => "waiting",
+            Self::Issuing => "issuing",
             Self::Delivering => "delivering",
             Self::Blocked => "blocked",
         }
@@ -112,14 +152,15 @@ impl Activity {
 
 impl Overview {
     /// Everything; with nothing but the configuration where there is no store yet.
-    pub(super) async fn gather(
+    pub async fn gather(
         config: &Config,
         session: Option<&Session>,
         now: Timestamp,
+        at_work: &BTreeMap<CertificateName, Step>,
     ) -> Result<Self, StoreError> {
         let mut certificates = Vec::new();
         for (name, wanted) in &config.certificates {
-            certificates.push(view(config, name, wanted, session, now).await?);
+            certificates.push(view(config, name, wanted, session, now, at_work).await?);
         }
         let left = match session {
             Some(session) => left(config, session).await?,
@@ -127,13 +168,14 @@ impl Overview {
         };
         Ok(Self {
             now,
+            notices: Vec::new(),
             certificates,
             left,
         })
     }
 
     /// Whether anything needs to be looked at.
-    pub(super) fn is_failing(&self) -> bool {
+    pub fn is_failing(&self) -> bool {
         let is_bad = |view: &View| view.failure.is_some() || view.state == State::Expired;
         self.certificates.iter().any(is_bad)
             || self
@@ -149,7 +191,9 @@ async fn view(
     wanted: &config::Certificate,
     session: Option<&Session>,
     now: Timestamp,
+    at_work: &BTreeMap<CertificateName, Step>,
 ) -> Result<View, StoreError> {
+    let step = at_work.get(name).copied();
     let (mut certificate, mut parked) = (Certificate::new(name.clone()), None);
     if let Some(session) = session {
         if let Some(saved) = session.load(records::certificate(name)).await? {
@@ -174,6 +218,7 @@ async fn view(
             .iter()
             .any(|delivery| delivery.state != DeliveryState::Installed);
     let activity = match &failure {
+        _ if step.is_some_and(|step| step < Step::Closing) => Activity::Issuing,
         Some(failing) if failing.failure.whose == Whose::You => Activity::Blocked,
         _ if undelivered => Activity::Delivering,
         None if due.at > now && parked.is_none() => Activity::Idle,
@@ -184,6 +229,7 @@ async fn view(
         names: wanted.names.iter().map(ToString::to_string).collect(),
         state,
         activity,
+        step,
         current: certificate.current,
         due,
         parked,
@@ -278,14 +324,4 @@ async fn left(config: &Config, session: &Session) -> Result<Vec<Left>, StoreErro
         })
     });
     Ok(left.collect())
-}
-
-/// In words, for people.
-pub(super) fn reason(due: &Due) -> &'static str {
-    match due.reason {
-        Reason::Missing => "not issued yet",
-        Reason::Changed => "its names, key or profile changed",
-        Reason::Renewal => "renewal",
-        Reason::Retry => "next try",
-    }
 }

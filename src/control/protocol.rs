@@ -1,0 +1,56 @@
+//! What is asked and answered, version 1.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::names::CertificateName;
+use crate::run::journal::Line;
+use crate::run::overview::Overview;
+use crate::run::progress::Progress;
+
+/// Rises when something changes that an older program would misread.
+pub(super) const VERSION: u32 = 1;
+/// A request is no longer; a list of 1,000 certificates is 65 KiB.
+pub(super) const LONGEST_REQUEST: u64 = 1 << 20;
+/// A reply is no longer: 100,000 certificates are about 100 MiB.
+pub(super) const LONGEST_REPLY: u64 = 1 << 28;
+
+/// One line to the process that holds the store.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Request {
+    pub(super) version: u32,
+    pub(super) ask: Ask,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ask {
+    /// Everything at one instant: [`Reply::Overview`].
+    Status,
+    /// [`Reply::History`] of one certificate.
+    History(CertificateName),
+    /// [`Reply::Begun`], then [`Reply::Progress`] of each of those named there until it is finished.
+    Renew {
+        /// Only these; all when empty.
+        names: Vec<CertificateName>,
+        /// Also what is not due.
+        force: bool,
+    },
+}
+
+/// What is answered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// Everything at one instant.
+    Overview(Box<Overview>),
+    /// Every line that is kept, oldest first.
+    History(Vec<Line>),
+    /// Those that have something to do.
+    Begun(Vec<CertificateName>),
+    /// What happened to one of them.
+    Progress(CertificateName, Progress),
+    /// It is not done: a sentence.
+    Refused(String),
+}

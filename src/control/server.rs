@@ -1,0 +1,236 @@
+//! The server's side: bound when the store is held, gone when the process is.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_providers::clock::Clock;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::protocol::{Ask, LONGEST_REQUEST, Reply, Request, VERSION};
+use super::socket;
+use crate::run::journal;
+use crate::run::overview::Overview;
+use crate::run::progress::Progress;
+use crate::run::scheduler::{Order, Selection};
+use crate::run::shared::Shared;
+
+/// Connections at once; further ones wait.
+const MAX_CONNECTIONS: usize = 32;
+/// How long a request may take to arrive, and one line of a reply to leave.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// After the system refused a connection: for free descriptors, never in a busy loop.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// What is behind the socket; cheap to clone.
+#[derive(Clone)]
+pub struct Served {
+    /// What all workers share, as it is configured now.
+    pub shared: watch::Receiver<Arc<Shared>>,
+    /// Where work is asked for.
+    pub orders: mpsc::Sender<Order>,
+}
+
+/// The socket being served; it is gone when dropped.
+pub struct Server {
+    path: PathBuf,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Takes the socket of the state directory, which is locked for this process: what lies there is of a dead one.
+    pub fn start(state: &Path, served: Served) -> io::Result<Self> {
+        let path = socket(state);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))?;
+        let task = tokio::spawn(accept(listener, served));
+        Ok(Self { path, task })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+        // Whoever finds it still there finds nobody behind it.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn accept(listener: UnixListener, served: Served) {
+    let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let clock = served.shared.borrow().clock.clone();
+    while let Ok(seat) = Arc::clone(&seats).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let connection = Connection::new(stream, served.clone(), clock.clone());
+                tokio::spawn(async move {
+                    // Whoever asked has gone.
+                    let _ = connection.serve().await;
+                    drop(seat);
+                });
+            }
+            Err(error) => {
+                tracing::debug!("control: {error}");
+                clock.sleep(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+struct Connection {
+    reader: BufReader<tokio::io::Take<OwnedReadHalf>>,
+    writer: OwnedWriteHalf,
+    may_write: bool,
+    served: Served,
+    clock: Clock,
+}
+
+impl Connection {
+    fn new(stream: UnixStream, served: Served, clock: Clock) -> Self {
+        let own = rustix::process::geteuid().as_raw();
+        let may_write = stream
+            .peer_cred()
+            .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own);
+        let (reader, writer) = stream.into_split();
+        Self {
+            reader: BufReader::new(reader.take(LONGEST_REQUEST)),
+            writer,
+            may_write,
+            served,
+            clock,
+        }
+    }
+
+    /// One request after the other until the client hangs up.
+    async fn serve(mut self) -> io::Result<()> {
+        loop {
+            let mut line = Vec::new();
+            self.reader.get_mut().set_limit(LONGEST_REQUEST);
+            let read = self.reader.read_until(b'\n', &mut line);
+            match self.clock.timeout(PATIENCE, read).await {
+                Some(read) => read?,
+                None => return Ok(()),
+            };
+            if line.is_empty() {
+                return Ok(());
+            }
+            if line.last() != Some(&b'\n') {
+                return self.refuse("this is no request of at most 1 MiB").await;
+            }
+            match serde_json::from_slice::<Request>(&line) {
+                Ok(request) if request.version == VERSION => self.answer(request.ask).await?,
+                Ok(request) => {
+                    let sentence = format!(
+                        "it speaks version {VERSION} of the protocol, and not {}: use the program of the same release",
+                        request.version
+                    );
+                    return self.refuse(&sentence).await;
+                }
+                Err(error) => {
+                    return self.refuse(&format!("this is no request: {error}")).await;
+                }
+            }
+        }
+    }
+
+    async fn answer(&mut self, ask: Ask) -> io::Result<()> {
+        let shared = Arc::clone(&self.served.shared.borrow());
+        match ask {
+            Ask::Status => self.status(&shared).await,
+            Ask::History(name) => match journal::history(&shared.session, &name).await {
+                Ok(lines) => self.say(&Reply::History(lines)).await,
+                Err(error) => self.refuse(&error.to_string()).await,
+            },
+            Ask::Renew { .. } if !self.may_write => {
+                self.refuse("only root and the user that it runs as may ask for a renewal")
+                    .await
+            }
+            Ask::Renew { names, force } => {
+                let selection = Selection {
+                    only: names.into_iter().collect(),
+                    force,
+                    ignore_back_off: true,
+                };
+                self.renew(&shared, selection).await
+            }
+        }
+    }
+
+    async fn status(&mut self, shared: &Shared) -> io::Result<()> {
+        let now = shared.clock.now();
+        let at_work = shared.watchers.at_work();
+        let session = Some(&shared.session);
+        match Overview::gather(&shared.config, session, now, &at_work).await {
+            Ok(mut overview) => {
+                overview.notices = shared.notices.all();
+                self.say(&Reply::Overview(Box::new(overview))).await
+            }
+            Err(error) => self.refuse(&error.to_string()).await,
+        }
+    }
+
+    /// Has it done, and tells how it goes. Whoever goes away is not waited for: the work goes on.
+    async fn renew(&mut self, shared: &Shared, selection: Selection) -> io::Result<()> {
+        let mut unknown = selection.only.iter();
+        if let Some(unknown) = unknown.find(|name| !shared.certificates.contains_key(*name)) {
+            let sentence =
+                format!("it has no certificate `{unknown}`; reload it if that is a new one");
+            return self.refuse(&sentence).await;
+        }
+        // Before the work begins, so that nothing of it is missed.
+        let mut told = shared.watchers.listen();
+        let (reply, begun) = oneshot::channel();
+        let sent = self
+            .served
+            .orders
+            .send(Order::Renew { selection, reply })
+            .await;
+        let (Ok(()), Ok(begun)) = (sent, begun.await) else {
+            return self.refuse("it is stopping").await;
+        };
+        let begun = match begun {
+            Ok(begun) => begun,
+            Err(error) => return self.refuse(&error.to_string()).await,
+        };
+        let mut left: BTreeSet<_> = begun.iter().cloned().collect();
+        self.say(&Reply::Begun(begun)).await?;
+        while !left.is_empty() {
+            let Some((name, progress)) = told.recv().await else {
+                return self.refuse("it is stopping; the next start goes on").await;
+            };
+            if !left.contains(&name) {
+                continue;
+            }
+            if matches!(progress, Progress::Finished(_)) {
+                left.remove(&name);
+            }
+            self.say(&Reply::Progress(name, progress)).await?;
+        }
+        Ok(())
+    }
+
+    async fn refuse(&mut self, sentence: &str) -> io::Result<()> {
+        self.say(&Reply::Refused(sentence.to_owned())).await
+    }
+
+    async fn say(&mut self, reply: &Reply) -> io::Result<()> {
+        let mut line = serde_json::to_vec(reply)?;
+        line.push(b'\n');
+        let write = self.writer.write_all(&line);
+        self.clock
+            .timeout(PATIENCE, write)
+            .await
+            .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
