@@ -249,3 +249,35 @@ fn hostile_input_at_the_socket_is_refused() {
     scene.program.run(&["status"]).expect_code(0);
     ends(daemon);
 }
+
+#[test]
+fn systemd_hears_when_it_is_ready_reloads_lives_and_stops() {
+    use std::os::unix::net::UnixDatagram;
+    let mut scene = scene(&["a"]);
+    let path = scene.program.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(WITHIN)).unwrap();
+    let heard = |wanted: &str| {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = socket.recv(&mut buffer).expect(wanted);
+            let said = String::from_utf8_lossy(&buffer[..length]);
+            if said.lines().any(|line| line == wanted) {
+                return;
+            }
+        }
+    };
+    scene.program = (scene.program)
+        .env("NOTIFY_SOCKET", &path.to_string_lossy())
+        .env("WATCHDOG_USEC", "400000");
+    let daemon = scene.program.start(&["run"]);
+    heard("READY=1");
+    heard("WATCHDOG=1");
+    daemon.hang_up();
+    heard("RELOADING=1");
+    heard("READY=1");
+    heard("WATCHDOG=1");
+    daemon.terminate();
+    heard("STOPPING=1");
+    daemon.finish().expect_code(0);
+}

@@ -1,4 +1,5 @@
-//! `kill -9` at every kind of instant of `renew`, then `renew` again: nothing is lost, left behind or asked for twice.
+//! `kill -9` at every kind of instant of `renew` and of the daemon, then the same again: nothing is lost, left behind or
+//! asked for twice.
 //!
 //! One run without a kill shows which events there are; the instants are drawn from them so that every kind is hit
 //! at least three times. `SEED=n` repeats a draw, `COUNTERSIGN_FULL=1` makes many more.
@@ -41,9 +42,20 @@ const ENOUGH: usize = 4;
 
 #[test]
 fn whatever_the_instant_of_a_kill_the_next_run_finishes_the_job() {
+    let told = campaign(&["renew"]);
+    println!("{told}");
+}
+
+#[test]
+fn whatever_the_instant_of_a_kill_the_next_daemon_finishes_the_job() {
+    let told = campaign(&["run"]);
+    println!("{told}");
+}
+
+/// How often what was hit, of lives of this command. A daemon ends when it is at rest.
+fn campaign(command: &'static [&'static str]) -> String {
     let (seed, full) = settings();
-    println!("SEED={seed}");
-    let world = World::start();
+    let world = World::start(command);
     let usual = Usual {
         one: world.baseline(Scenario::undisturbed(0, 1)),
         three: world.baseline(Scenario::undisturbed(1, 3)),
@@ -83,15 +95,16 @@ fn whatever_the_instant_of_a_kill_the_next_run_finishes_the_job() {
             .map(|kind| (kind.clone(), hits.get(&kind).copied().unwrap_or(0)))
             .collect();
     }
-    println!("{}", table(&usual, &hits, &world));
+    let told = format!("SEED={seed}\n{}", table(&usual, &hits, &world));
     assert!(
         failures.is_empty(),
-        "SEED={seed}: {} scenarios failed\n\n{}",
+        "{told}\n{} scenarios failed\n\n{}",
         failures.len(),
         failures.join("\n\n")
     );
     let rare: Vec<_> = planned.iter().filter(|(_, hits)| **hits < HITS).collect();
-    assert!(rare.is_empty(), "SEED={seed}: hit too rarely: {rare:?}");
+    assert!(rare.is_empty(), "{told}\nhit too rarely: {rare:?}");
+    told
 }
 
 #[allow(
@@ -121,6 +134,7 @@ fn table(usual: &Usual, hits: &BTreeMap<String, usize>, world: &World) -> String
 
 /// The servers, and what was counted in all lives.
 struct World {
+    command: &'static [&'static str],
     host: Host,
     pebble: RunningPebble,
     rejecting: RunningPebble,
@@ -138,7 +152,7 @@ struct Tally {
 }
 
 impl World {
-    fn start() -> Self {
+    fn start(command: &'static [&'static str]) -> Self {
         let records: String = (0..NAMES)
             .map(|n| format!("_acme-challenge.h{n} 120 TXT foreign\n"))
             .collect();
@@ -146,6 +160,7 @@ impl World {
         let pebble = |percent| Pebble::new(Version::Newest, host.addr()).nonce_reject(percent);
         let (pebble, rejecting) = (pebble(0).start(), pebble(30).start());
         Self {
+            command,
             host,
             pebble,
             rejecting,
@@ -156,7 +171,7 @@ impl World {
     /// The events of a life without a kill.
     fn baseline(&self, scenario: Scenario) -> Vec<Kinds> {
         let stage = Stage::new(self, &scenario);
-        let run = stage.run(&["renew"], None);
+        let run = stage.run(self.command, None);
         assert_eq!(run.code, Some(0), "{}", run.log.told());
         stage.expect_done();
         run.events
@@ -304,11 +319,15 @@ impl<'a> Stage<'a> {
         self.relay
             .on_reply(move || hear(vec!["provider: 2 answered, reply on its way".to_owned()]));
         let program = Stepwise::start(self.program.command(arguments));
+        let pid = program.pid();
         let locked = || watch.lock().expect("nothing panics with this lock");
-        locked().pid = Some(program.pid());
+        locked().pid = Some(pid);
         let mut log = Log::default();
         let ended = program.run(|line| {
             let line: Value = serde_json::from_str(line).unwrap_or_else(|_| Value::from(line));
+            if line["fields"]["message"] == "at rest" {
+                stepwise::terminate(pid);
+            }
             see(kinds_of_line(&line));
             log.0.push(line);
         });
@@ -337,7 +356,7 @@ impl<'a> Stage<'a> {
         };
         let (mut hit, mut kills, mut not_committed) = (Vec::new(), 0, 0);
         for instant in &self.scenario.kills {
-            let mut run = self.run(&["renew"], Some(instant.clone()));
+            let mut run = self.run(self.world.command, Some(instant.clone()));
             let ended_well = run.code == Some(0);
             not_committed += run.log.orders_not_committed();
             let (hits, too_early) = (run.hit.take(), run.log.acted_before_saved());
@@ -351,7 +370,7 @@ impl<'a> Stage<'a> {
                 None => assert!(ended_well, "the run that {instant:?} missed has failed"),
             }
         }
-        let run = self.run(&["renew"], None);
+        let run = self.run(self.world.command, None);
         let (code, left) = (run.code, run.log.orders_not_committed());
         let too_early = run.log.acted_before_saved();
         keep(run);

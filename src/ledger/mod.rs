@@ -74,6 +74,24 @@ pub struct Leaving {
     pub failure: Option<String>,
 }
 
+/// What is to be gone and is not yet, as it changes.
+pub struct Departures(watch::Receiver<HashMap<(String, Zone), Leaving>>);
+
+impl Departures {
+    /// Waits until something was changed.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // The ledger is gone: nothing changes any more.
+            std::future::pending().await
+        }
+    }
+
+    /// Whether nothing of ours is left anywhere.
+    pub fn is_over(&self) -> bool {
+        self.0.borrow().values().all(|zone| zone.values == 0)
+    }
+}
+
 /// Why a value is not there.
 #[derive(Debug, thiserror::Error)]
 pub enum PresentError {
@@ -211,6 +229,11 @@ impl Ledger {
                 .approaching
                 .send_modify(|count| count.all = (count.all + now).saturating_sub(before));
         }
+    }
+
+    /// Tells of every change of what is to be gone.
+    pub fn leaving(&self) -> Departures {
+        Departures(self.0.leaving.subscribe())
     }
 
     /// Waits until nothing of ours is left at any host, at most `limit`; what is left then.

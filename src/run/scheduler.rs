@@ -126,11 +126,17 @@ pub async fn serve(
     for name in names {
         crew.plan_at_start(name).await;
     }
+    let (mut leaving, mut was_at_rest) = (crew.shared.ledger.leaving(), false);
     while !stop.is_asked() {
         while let Some(name) = crew.plan.start(crew.shared.clock.now()) {
             crew.begin(name, None);
         }
         (pulse.beat)();
+        let is_at_rest = crew.tasks.is_empty() && leaving.is_over();
+        if is_at_rest && !was_at_rest {
+            tracing::trace!("at rest");
+        }
+        was_at_rest = is_at_rest;
         let pause = crew
             .plan
             .wake()
@@ -153,6 +159,7 @@ pub async fn serve(
                 }
                 crew.plan_again(name, result.is_ok()).await;
             }
+            () = leaving.changed() => {}
             () = clock.sleep(pause) => {}
         }
     }

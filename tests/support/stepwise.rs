@@ -117,6 +117,12 @@ impl Ended {
     }
 }
 
+/// SIGTERM.
+pub fn terminate(pid: Pid) {
+    // An error says that it ended already.
+    let _ = kill_process(pid, Signal::TERM);
+}
+
 /// `kill -9`.
 pub fn kill(pid: Pid) {
     // An error says that it ended already.
