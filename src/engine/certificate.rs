@@ -1,6 +1,7 @@
 //! What is known of one certificate of the configuration: what is issued, what failed, what comes next.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use countersign_providers::clock::{between, later};
 use jiff::Timestamp;
@@ -10,6 +11,9 @@ use super::key::KeyType;
 use super::names::{CertificateName, Identifier};
 use super::reaction::{Failure, Whose};
 use super::renewal::{self, Due};
+
+/// A clock that goes back by less was only corrected.
+const CLOCK_STEP: Duration = Duration::from_secs(300);
 
 /// What a certificate must be, from the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,10 +99,22 @@ pub struct Trouble {
 
 impl Trouble {
     /// Before when it must not be tried again, whoever asks: the other side said so.
-    pub fn floor(&self) -> Option<Timestamp> {
-        self.failure
-            .not_before
-            .map(|pause| later(self.since, pause))
+    pub fn floor(&self, now: Timestamp) -> Option<Timestamp> {
+        let pause = self.failure.not_before.filter(|_| !self.is_ahead(now))?;
+        Some(later(self.since, pause))
+    }
+
+    /// When it is tried again.
+    pub fn due(&self, now: Timestamp) -> Timestamp {
+        match self.is_ahead(now) {
+            true => now,
+            false => self.retry_at,
+        }
+    }
+
+    /// Whether the clock was wrong when it was noted, and set right since: then it says nothing of when.
+    fn is_ahead(&self, now: Timestamp) -> bool {
+        self.since > later(now, CLOCK_STEP)
     }
 }
 
@@ -114,9 +130,9 @@ impl Certificate {
     }
 
     /// When the next attempt is due and why.
-    pub fn due(&self, wanted: &Specification, profiles: &Profiles) -> Due {
+    pub fn due(&self, now: Timestamp, wanted: &Specification, profiles: &Profiles) -> Due {
         let is_other = |issued: &Issued| issued.specification != *wanted || profiles.differ(issued);
-        renewal::due(self.current.as_ref(), self.trouble.as_ref(), is_other)
+        renewal::due(now, self.current.as_ref(), self.trouble.as_ref(), is_other)
     }
 
     /// Records a new certificate.
@@ -168,8 +184,6 @@ pub fn generation(last: u64, now: Timestamp) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use countersign_providers::clock::later;
 
     use super::*;
@@ -198,9 +212,24 @@ mod tests {
         certificate.failed(at(0), Failure::new(Whose::DnsHost, "no"));
         certificate.held(at(82));
         let trouble = certificate.trouble.as_ref().unwrap();
-        assert_eq!((trouble.retry_at, trouble.floor()), (at(82), Some(at(82))));
+        assert_eq!(
+            (trouble.due(at(1)), trouble.floor(at(1))),
+            (at(82), Some(at(82)))
+        );
         certificate.held(at(30));
         assert_eq!(certificate.trouble.unwrap().retry_at, at(82));
+    }
+
+    #[test]
+    fn a_failure_that_a_wrong_clock_dated_ahead_is_no_reason_to_wait() {
+        let mut certificate = Certificate::new(CertificateName::parse("web").unwrap());
+        let mut failure = Failure::new(Whose::Authority, "no");
+        failure.not_before = Some(Duration::from_secs(3_600));
+        certificate.failed(at(31_536_000), failure);
+        let trouble = certificate.trouble.as_ref().unwrap();
+        assert_eq!((trouble.due(at(0)), trouble.floor(at(0))), (at(0), None));
+        // A second that was set back is nothing.
+        assert!(trouble.due(at(31_535_999)) > at(31_536_000));
     }
 
     #[test]
@@ -226,7 +255,7 @@ mod tests {
         let reason = |authority: &str, profile: Option<&str>| {
             let one = (authority.to_owned(), profile.map(str::to_owned));
             let profiles = [one].into_iter().collect();
-            certificate.due(&specification, &profiles).reason
+            certificate.due(at(0), &specification, &profiles).reason
         };
         assert_eq!(reason("corp", Some("short")), renewal::Reason::Renewal);
         assert_eq!(reason("corp", None), renewal::Reason::Changed);

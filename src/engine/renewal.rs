@@ -45,13 +45,14 @@ pub enum Reason {
 
 /// When the next attempt for a certificate is due; `is_other` says whether something else is wanted now.
 pub fn due(
+    now: Timestamp,
     current: Option<&Issued>,
     trouble: Option<&Trouble>,
     is_other: impl Fn(&Issued) -> bool,
 ) -> Due {
     let (at, reason) = match (trouble, current) {
         // Also when it is not due by itself: then a person asked for it, and still wants it.
-        (Some(trouble), _) => (trouble.retry_at, Reason::Retry),
+        (Some(trouble), _) => (trouble.due(now), Reason::Retry),
         (None, None) => (Timestamp::MIN, Reason::Missing),
         (None, Some(issued)) if is_other(issued) => (Timestamp::MIN, Reason::Changed),
         (None, Some(issued)) => (issued.renew_at, Reason::Renewal),

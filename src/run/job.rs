@@ -15,7 +15,7 @@ use super::shared::{Authority, Shared, Wanted};
 use super::stop::Stop;
 use super::worker::{Until, Worker, not_begun};
 use crate::engine::attempt::{Attempt, Effect, End, Event, Request};
-use crate::engine::certificate::{Certificate, Trouble};
+use crate::engine::certificate::Certificate;
 use crate::engine::delivery::Delivery;
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
@@ -49,14 +49,15 @@ pub(super) async fn job(
         .session
         .load::<Attempt>(records::attempt(name))
         .await?;
+    let now = shared.clock.now();
     let due = certificate
         .value
-        .due(&wanted.specification, &shared.profiles);
+        .due(now, &wanted.specification, &shared.profiles);
     let skips = selection.ignore_back_off && due.reason == Reason::Retry;
-    let now = shared.clock.now();
     let is_due = skips || due.at <= now;
     // What an authority asked for holds also for a person in a hurry.
-    let floor = certificate.value.trouble.as_ref().and_then(Trouble::floor);
+    let trouble = certificate.value.trouble.as_ref();
+    let floor = trouble.and_then(|trouble| trouble.floor(now));
     let floor = floor.filter(|floor| *floor > now);
     let is_held = floor.is_some();
     let held = match (floor, &certificate.value.trouble) {
@@ -91,6 +92,7 @@ pub(super) async fn job(
 /// When `name` wants something next, by what is saved.
 pub(super) async fn turn(shared: &Shared, name: &CertificateName) -> Result<Turn, StoreError> {
     let wanted = &shared.certificates[name];
+    let now = shared.clock.now();
     let certificate = certificate(shared, name).await?.value;
     let key = records::attempt(name);
     let attempt = shared.session.load::<Attempt>(key).await?;
@@ -99,9 +101,12 @@ pub(super) async fn turn(shared: &Shared, name: &CertificateName) -> Result<Turn
         // It was left in the middle, and nothing was in its way.
         (Some(_), None) => Timestamp::MIN,
         _ => {
-            let due = certificate.due(&wanted.specification, &shared.profiles);
-            due.at
-                .max(trouble.and_then(Trouble::floor).unwrap_or(due.at))
+            let due = certificate.due(now, &wanted.specification, &shared.profiles);
+            due.at.max(
+                trouble
+                    .and_then(|trouble| trouble.floor(now))
+                    .unwrap_or(due.at),
+            )
         }
     };
     let mut delivery_at = None;

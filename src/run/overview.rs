@@ -211,7 +211,7 @@ async fn view(
         Some(issued) if issued.not_after <= now => State::Expired,
         Some(_) => State::Valid,
     };
-    let due = certificate.due(&specification(wanted), &config.profiles());
+    let due = certificate.due(now, &specification(wanted), &config.profiles());
     let failure = failing(&certificate, &deliveries);
     let undelivered = state != State::None
         && deliveries

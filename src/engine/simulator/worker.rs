@@ -178,7 +178,7 @@ impl Life<'_> {
         }
         let due = slot
             .certificate
-            .due(&self.specification(number), &Profiles::default())
+            .due(self.now, &self.specification(number), &Profiles::default())
             .at;
         let at = due.max(slot.begin_after.unwrap_or(Timestamp::MIN));
         if at <= self.now {
