@@ -292,6 +292,40 @@ fn what_is_not_in_this_version_is_unknown() {
     }
 }
 
+/// Root may write anywhere; the owner of the state directory is who counts.
+#[test]
+fn check_names_a_target_that_the_daemons_user_cannot_write_to() {
+    let program = Countersign::new(
+        "state: {dir}/state\n\
+         authorities: {letsencrypt: {agree-to-terms: true}}\n\
+         nameserver: {zone: acme.test, listen: [\"127.0.0.1:5353\"], hosts: {ns1.acme.test: [127.0.0.1]}}\n\
+         certificates: {web: {names: [example.com], deliver: [{files: {directory: \"{dir}/closed/web\"}}]}}\n",
+    );
+    let closed = program.path("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::create_dir(program.path("state")).unwrap();
+    let open = program.run(&["check"]);
+    assert!(!open.stderr.contains("cannot be written"), "{open:?}");
+    let nobody = 65_534;
+    let given = std::os::unix::fs::chown(program.path("state"), Some(nobody), Some(nobody));
+    if given.is_err() {
+        // Not root: then it is this user's own right that counts.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o555);
+        std::fs::set_permissions(&closed, mode).unwrap();
+    }
+    let check = program.run(&["check"]).expect_code(2);
+    assert!(
+        check
+            .stderr
+            .contains("certificates.web.deliver[0].files.directory"),
+        "{check:?}"
+    );
+    assert!(
+        check.stderr.contains("cannot be written by the user"),
+        "{check:?}"
+    );
+}
+
 #[test]
 fn check_names_what_cannot_be_read() {
     let program = Countersign::new(

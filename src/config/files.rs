@@ -45,6 +45,7 @@ impl Config {
     pub async fn check_files(&self, clock: &Clock) -> Vec<Finding> {
         let mut findings = Vec::new();
         findings.extend(check_state(&self.state));
+        findings.extend(self.check_targets());
         for (path, source) in self.secrets() {
             findings.extend(check_secret(&path, &source, clock).await);
         }

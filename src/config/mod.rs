@@ -17,6 +17,7 @@ mod problems;
 mod providers;
 mod raw;
 mod scalars;
+mod targets;
 mod yaml;
 
 pub use checked::{
