@@ -11,7 +11,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::authority::Scene;
-use crate::issuance::Host;
+use crate::issuance::{Host, judge};
 use crate::support::command::Running;
 use crate::support::process::eventually;
 use crate::wrong_input::is_full_run;
@@ -130,9 +130,19 @@ fn serves_a_valid_pair_at_every_instant_while_it_renews_and_is_reconfigured() {
             5 => scene.configure_certificates(&certificates(&["a", "b", "c"])),
             10 => scene.configure_certificates("  a: {names: [broken"),
             15 => scene.configure_certificates(&certificates(&["a", "c"])),
+            20 => {
+                let both = "[a.example.test, c.example.test]";
+                let lines = certificates(&["a", "c"]).replacen("[a.example.test]", both, 1);
+                scene.configure_certificates(&lines);
+            }
+            25 => judge(
+                &scene.program.path("out/a"),
+                scene.authority.issuing_root_pem(),
+                &["a.example.test", "c.example.test"],
+            ),
             _ => {}
         }
-        if matches!(second, 5 | 10 | 15) {
+        if matches!(second, 5 | 10 | 15 | 20) {
             daemon.hang_up();
         }
         if second == 14 {

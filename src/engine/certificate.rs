@@ -54,6 +54,9 @@ pub struct Certificate {
     pub epoch: u64,
     /// Why the newest attempts failed.
     pub trouble: Option<Trouble>,
+    /// When it was found to be configured no more.
+    #[serde(default)]
+    pub removed: Option<Timestamp>,
 }
 
 /// An issued certificate. The chain and the key are stored beside it.
@@ -126,6 +129,7 @@ impl Certificate {
             current: None,
             epoch: 0,
             trouble: None,
+            removed: None,
         }
     }
 

@@ -9,6 +9,7 @@ pub mod overview;
 pub mod plan;
 pub mod progress;
 pub mod records;
+mod removed;
 pub mod scheduler;
 pub mod shared;
 pub mod stop;

@@ -31,6 +31,12 @@ pub fn chain(name: &CertificateName, epoch: u64) -> Key {
     Key::of(&["chain", name.as_str(), &epoch.to_string()])
 }
 
+/// Begins the keys of everything else that is kept of one certificate.
+pub(super) fn all_of(name: &CertificateName) -> [String; 4] {
+    ["key", "chain", "delivery", "history"]
+        .map(|kind| format!("{}/", Key::of(&[kind, name.as_str()])))
+}
+
 /// An account.
 pub fn account(id: &AccountId) -> Key {
     Key::of(&[

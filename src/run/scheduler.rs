@@ -14,6 +14,7 @@ use super::LONGEST_SLEEP;
 use super::job::{self, Job};
 use super::plan::{Plan, Turn};
 use super::progress::Progress;
+use super::removed;
 use super::shared::Shared;
 use super::stop::Stop;
 use super::worker::is_interruption;
@@ -25,6 +26,8 @@ use crate::store::StoreError;
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// And one whose turn went well.
 const AFTER_SUCCESS: Duration = Duration::from_secs(1);
+/// What is configured no more is looked at so often, and after each reload.
+const BETWEEN_SWEEPS: Duration = Duration::from_secs(86_400);
 /// Asked to leave, everybody has this long to save what is under way.
 const DRAIN: Duration = Duration::from_secs(4);
 
@@ -126,8 +129,14 @@ pub async fn serve(
     for name in names {
         crew.plan_at_start(name).await;
     }
+    let mut sweep = Timestamp::MIN;
     let (mut leaving, mut was_at_rest) = (crew.shared.ledger.leaving(), false);
     while !stop.is_asked() {
+        // Before anybody begins, who would find it changed.
+        if crew.shared.clock.now() >= sweep {
+            sweep = later(crew.shared.clock.now(), BETWEEN_SWEEPS);
+            crew.sweep().await;
+        }
         while let Some(name) = crew.plan.start(crew.shared.clock.now()) {
             crew.begin(name, None);
         }
@@ -146,7 +155,10 @@ pub async fn serve(
             biased;
             () = stop.asked() => {}
             Some(order) = orders.recv() => match order {
-                Order::Reload(shared) => crew.take_over(shared).await,
+                Order::Reload(shared) => {
+                    crew.take_over(shared).await;
+                    sweep = Timestamp::MIN;
+                }
                 Order::Renew { selection, reply } => {
                     // Whoever asked may have gone; the work is done all the same.
                     let _ = reply.send(crew.hurry(&selection).await);
@@ -340,6 +352,15 @@ impl Crew {
                 None if is_other || is_elsewhere => self.plan_at_start(name).await,
                 _ => {}
             }
+        }
+    }
+
+    /// Keeps account of what is configured no more.
+    async fn sweep(&self) {
+        let is_configured = |name: &CertificateName| self.shared.certificates.contains_key(name);
+        let (session, now) = (&self.shared.session, self.shared.clock.now());
+        if let Err(error) = removed::sweep(session, now, is_configured).await {
+            tracing::error!("{error}");
         }
     }
 

@@ -5,15 +5,24 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use crate::clock::Clock;
 
-use super::{RedbStore, Sealer, StoreError, open_state};
+use super::{MemoryStore, RedbStore, Sealer, Session, Store, StoreError, open_state};
 
 /// The state in `directory`, with a key file beside the store.
 pub(crate) async fn open(directory: &Path) -> Result<(RedbStore, Sealer), StoreError> {
     open_state(directory, None, &Clock::system()).await
+}
+
+/// A hold on a store in memory.
+pub(crate) async fn session() -> Session {
+    let store = MemoryStore::new("test");
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let lease = store.lease("worker", "test", now, std::time::Duration::ZERO);
+    let fence = lease.await.unwrap();
+    Session::new(Arc::new(store), fence)
 }
 
 /// Tells a test that it is to do its child's part, and where.
