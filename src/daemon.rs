@@ -24,7 +24,7 @@ use crate::run::shared::{
     AccountLock, Authority, Destination, Notices, Shared, Turns, Wanted, specification,
 };
 use crate::run::{BUILT_IN, accounts, records};
-use crate::store::{self, Sealer, Session, Store, StoreError, Write};
+use crate::store::{self, Saved, Sealer, Session, Store, StoreError, Write};
 
 /// What we call ourselves to authorities.
 const USER_AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
@@ -110,22 +110,19 @@ impl Daemon {
         };
         let attempts = session.load_all::<Attempt>(records::ATTEMPTS).await?;
         // What is not configured any more has nobody to go on with it: its records are removed.
-        let (kept, gone): (Vec<_>, Vec<_>) = attempts.into_iter().partition(|attempt| {
-            config
-                .certificates
-                .contains_key(&attempt.value.request.certificate)
-        });
-        let forgotten: Vec<Write> = gone
+        let is_gone = |attempt: &Saved<Attempt>| {
+            let name = &attempt.value.request.certificate;
+            !config.certificates.contains_key(name)
+        };
+        let forgotten: Vec<Write> = attempts
             .into_iter()
+            .filter(is_gone)
             .map(|attempt| Write::Delete(attempt.key))
             .collect();
         if !forgotten.is_empty() {
             session.commit(&[], &forgotten).await?;
         }
-        let living: BTreeSet<String> = kept
-            .iter()
-            .map(|attempt| attempt.value.request.owner_prefix())
-            .collect();
+        let living = living(&session).await?;
         let lives = |owner: &String| living.iter().any(|prefix| owner.starts_with(prefix));
         let providers = providers(config, nameserver.as_deref());
         let ledger =
@@ -156,7 +153,9 @@ impl Daemon {
         let was = &self.shared;
         let authorities = authorities(&config, &was.clock, &was.authorities)?;
         let providers = providers(&config, was.nameserver.as_deref());
-        was.ledger.use_hosts(providers.clone(), |_| true).await?;
+        let living = living(&was.session).await?;
+        let lives = |owner: &String| living.iter().any(|prefix| owner.starts_with(prefix));
+        was.ledger.use_hosts(providers.clone(), lives).await?;
         let changed = |key: &'static str, is_changed: bool| is_changed.then_some(key);
         let restart = [
             changed("state", config.state != was.config.state),
@@ -189,6 +188,13 @@ impl Daemon {
         self.shared = Arc::new(shared);
         Ok(restart.into_iter().flatten().collect())
     }
+}
+
+/// How the owners of records begin for whom somebody goes on.
+async fn living(session: &Session) -> Result<BTreeSet<String>, StoreError> {
+    let attempts = session.load_all::<Attempt>(records::ATTEMPTS).await?;
+    let prefix = |attempt: &Saved<Attempt>| attempt.value.request.owner_prefix();
+    Ok(attempts.iter().map(prefix).collect())
 }
 
 fn providers(

@@ -206,7 +206,18 @@ impl Connection {
         let mut left: BTreeSet<_> = begun.iter().cloned().collect();
         self.say(&Reply::Begun(begun)).await?;
         while !left.is_empty() {
-            let Some((name, progress)) = told.recv().await else {
+            let gone = async {
+                self.reader
+                    .fill_buf()
+                    .await
+                    .is_ok_and(|read| !read.is_empty())
+            };
+            let told = tokio::select! {
+                told = told.recv() => told,
+                // Whoever asked has hung up, or talks out of turn.
+                _ = gone => return Err(io::ErrorKind::BrokenPipe.into()),
+            };
+            let Some((name, progress)) = told else {
                 return self.refuse("it is stopping; the next start goes on").await;
             };
             if !left.contains(&name) {

@@ -13,7 +13,7 @@ use super::reaction::{Failure, Whose};
 use super::renewal::{self, Due};
 
 /// A clock that goes back by less was only corrected.
-const CLOCK_STEP: Duration = Duration::from_secs(300);
+pub const CLOCK_STEP: Duration = Duration::from_secs(300);
 
 /// What a certificate must be, from the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -62,10 +62,20 @@ pub fn due(
 
 /// When to renew a certificate: at two thirds of its lifetime, less `draw` (0 to 1) of a hundredth of it, so that
 /// certificates of one hour do not come back in one second.
-pub fn renew_at(not_before: Timestamp, not_after: Timestamp, draw: f64) -> Timestamp {
+pub fn renew_at(
+    now: Timestamp,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    draw: f64,
+) -> Timestamp {
     let lifetime = between(not_before, not_after);
     let jitter = (lifetime / JITTER_SHARE).mul_f64(draw.clamp(0.0, 1.0));
-    earlier(later(not_before, lifetime * 2 / 3), jitter)
+    let at = earlier(later(not_before, lifetime * 2 / 3), jitter);
+    match at > now {
+        true => at,
+        // It came late, or is dated back far: never again at once.
+        false => later(now, between(now, not_after) * 2 / 3),
+    }
 }
 
 /// When to try again after the `count`th failure in a row.
@@ -94,8 +104,13 @@ mod tests {
     #[test]
     fn renews_at_two_thirds_less_at_most_a_hundredth() {
         let (begin, end) = (at(0), at(90 * 86_400));
-        assert_eq!(renew_at(begin, end, 0.0), at(60 * 86_400));
-        assert_eq!(renew_at(begin, end, 1.0), at(60 * 86_400 - 77_760));
+        assert_eq!(renew_at(begin, begin, end, 0.0), at(60 * 86_400));
+        assert_eq!(renew_at(begin, begin, end, 1.0), at(60 * 86_400 - 77_760));
+    }
+
+    #[test]
+    fn one_that_came_late_is_not_due_at_once() {
+        assert_eq!(renew_at(at(80), at(0), at(110), 0.0), at(100));
     }
 
     #[test]

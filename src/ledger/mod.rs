@@ -132,8 +132,9 @@ impl Ledger {
         providers: BTreeMap<String, Arc<dyn Provider>>,
         lives: impl Fn(&Owner) -> bool,
     ) -> Result<(), StoreError> {
-        self.0.hosts.add(providers);
         let entries = self.0.session.load_all::<Entry>(PREFIX).await?;
+        // After that: whoever asks a new host begins its zones with what is kept of them.
+        self.0.hosts.add(providers);
         let mut by_zone: HashMap<_, Vec<Saved<Entry>>> = HashMap::new();
         for entry in entries {
             let at = (

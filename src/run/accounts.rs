@@ -62,7 +62,8 @@ async fn make_ready(
         && (!hurries || failure.not_before.is_some())
     {
         let mut failure = named(authority, failure);
-        failure.not_before = Some(shared.clock.until(again));
+        // Our own pause is no wish of the authority's.
+        failure.not_before = failure.not_before.map(|_| shared.clock.until(again));
         return Err(failure);
     }
     account.value.hurry();

@@ -15,7 +15,7 @@ use super::shared::{Authority, Shared, Wanted};
 use super::stop::Stop;
 use super::worker::{Until, Worker, not_begun};
 use crate::engine::attempt::{Attempt, Effect, End, Event, Request};
-use crate::engine::certificate::Certificate;
+use crate::engine::certificate::{CLOCK_STEP, Certificate};
 use crate::engine::delivery::Delivery;
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
@@ -76,6 +76,9 @@ pub(super) async fn job(
         (false, true) => Some("a person asked for it"),
         (false, false) => None,
     };
+    // One that was left for another time waits for it, and what is issued is delivered meanwhile.
+    let goes_on = why.is_some() || trouble.is_none() || selection.ignore_back_off;
+    let attempt = attempt.filter(|_| goes_on);
     let wanting = delivering::is_wanting(shared, &certificate.value, wanted).await?;
     if why.is_none() && attempt.is_none() && held.is_none() && !wanting {
         return Ok(None);
@@ -116,7 +119,7 @@ pub(super) async fn turn(shared: &Shared, name: &CertificateName) -> Result<Turn
             let saved = shared.session.load::<Delivery>(key).await?;
             let at = match saved.map(|saved| saved.value) {
                 Some(delivery) if delivery.wanted() == Some(issued.generation) => {
-                    match delivery.is_done() {
+                    match delivery.is_done() && delivery.failure().is_none() {
                         true => continue,
                         false => delivery.failure().and_then(|(_, again)| again),
                     }
@@ -218,7 +221,12 @@ async fn worker(
         Err(failure) => return Err(failed_before(shared, job.certificate, failure).await),
     };
     let attempt = match job.attempt {
-        Some(attempt) if fits(&attempt.value.request, authority, &account, wanted) => Some(attempt),
+        Some(attempt)
+            if attempt.value.started <= later(shared.clock.now(), CLOCK_STEP)
+                && fits(&attempt.value.request, authority, &account, wanted) =>
+        {
+            Some(attempt)
+        }
         Some(attempt) => {
             discard(shared, attempt).await?;
             None

@@ -26,8 +26,10 @@ pub(super) async fn sweep(
         let removed = match (is_configured(&saved.value.name), saved.value.removed) {
             (true, _) => None,
             (false, Some(at)) if now >= later(at, KEPT) => {
-                forget(session, &saved.value.name, saved.expectation()).await?;
-                continue;
+                match forget(session, &saved.value.name, saved.expectation()).await {
+                    Ok(()) | Err(StoreError::Conflict(_)) => continue,
+                    Err(error) => return Err(error),
+                }
             }
             (false, Some(at)) => Some(at),
             (false, None) => Some(now),

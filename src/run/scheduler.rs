@@ -18,6 +18,7 @@ use super::removed;
 use super::shared::Shared;
 use super::stop::Stop;
 use super::worker::is_interruption;
+use crate::engine::certificate::CLOCK_STEP;
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::Failure;
 use crate::store::StoreError;
@@ -125,13 +126,18 @@ pub async fn serve(
 ) {
     let longest = LONGEST_SLEEP.min(pulse.every);
     let mut crew = Crew::new(shared, stop.clone());
-    let names: Vec<CertificateName> = crew.shared.certificates.keys().cloned().collect();
-    for name in names {
-        crew.plan_at_start(name).await;
-    }
+    crew.plan_all().await;
     let mut sweep = Timestamp::MIN;
     let (mut leaving, mut was_at_rest) = (crew.shared.ledger.leaving(), false);
+    let mut latest = Timestamp::MIN;
     while !stop.is_asked() {
+        let now = crew.shared.clock.now();
+        if later(now, CLOCK_STEP) < latest {
+            tracing::warn!("the clock was set back from {latest} to {now}");
+            crew.plan_all().await;
+            sweep = Timestamp::MIN;
+        }
+        latest = now;
         // Before anybody begins, who would find it changed.
         if crew.shared.clock.now() >= sweep {
             sweep = later(crew.shared.clock.now(), BETWEEN_SWEEPS);
@@ -164,12 +170,17 @@ pub async fn serve(
                     let _ = reply.send(crew.hurry(&selection).await);
                 }
             },
-            Some((name, result)) = crew.ended() => {
-                if let Some(failure) = result.as_ref().err().filter(|it| !is_interruption(it)) {
+            // Only the joining may be cut off by another branch, not what is made of it.
+            Some(joined) = crew.tasks.join_next_with_id() => {
+                let Some((name, result)) = crew.heard(joined).await else {
+                    continue;
+                };
+                let failure = result.err().filter(|it| !is_interruption(it));
+                if let Some(failure) = &failure {
                     let whose = failure.whose.as_str();
                     tracing::warn!(certificate = %name, whose, "{}", failure.sentence);
                 }
-                crew.plan_again(name, result.is_ok()).await;
+                crew.plan_again(name, failure.is_none()).await;
             }
             () = leaving.changed() => {}
             () = clock.sleep(pause) => {}
@@ -179,6 +190,9 @@ pub async fn serve(
     let all = async { while crew.ended().await.is_some() {} };
     clock.timeout(DRAIN, all).await;
 }
+
+/// How a task ended.
+type Joined = Result<(Id, Result<(), Failure>), JoinError>;
 
 /// Those at work, and who goes next.
 struct Crew {
@@ -235,6 +249,11 @@ impl Crew {
     /// The next one that ends, and what came of it; `None` when nobody is at work.
     async fn ended(&mut self) -> Option<(CertificateName, Result<(), Failure>)> {
         let joined = self.tasks.join_next_with_id().await?;
+        self.heard(joined).await
+    }
+
+    /// What came of one that has ended.
+    async fn heard(&mut self, joined: Joined) -> Option<(CertificateName, Result<(), Failure>)> {
         let id = joined.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let name = self.names.remove(&id)?;
         self.stops.remove(&name);
@@ -273,6 +292,16 @@ impl Crew {
         Ok(begun)
     }
 
+    /// The first turn of everybody who is not at work.
+    async fn plan_all(&mut self) {
+        let names: Vec<CertificateName> = self.shared.certificates.keys().cloned().collect();
+        for name in names {
+            if !self.stops.contains_key(&name) {
+                self.plan_at_start(name).await;
+            }
+        }
+    }
+
     /// The first turn of `name`: at once where there is something to be compared with the targets.
     async fn plan_at_start(&mut self, name: CertificateName) {
         let wanted = &self.shared.certificates[&name];
@@ -289,7 +318,7 @@ impl Crew {
     /// The turn after one that has ended.
     async fn plan_again(&mut self, name: CertificateName, is_good: bool) {
         if !self.shared.certificates.contains_key(&name) {
-            self.forget(&name).await;
+            self.forget(&name);
             return;
         }
         if self.look_again.remove(&name) {
@@ -331,9 +360,14 @@ impl Crew {
                 continue;
             }
             self.plan.remove(name);
+            self.look_again.remove(name);
+            if self.asked.remove(name).is_some() {
+                let watchers = &self.shared.watchers;
+                watchers.tell(name, Progress::Finished(false));
+            }
             match self.stops.get(name) {
                 Some(stop) => stop.remove(),
-                None => self.forget(name).await,
+                None => self.forget(name),
             }
         }
         let names: Vec<CertificateName> = self.shared.certificates.keys().cloned().collect();
@@ -357,7 +391,10 @@ impl Crew {
 
     /// Keeps account of what is configured no more.
     async fn sweep(&self) {
-        let is_configured = |name: &CertificateName| self.shared.certificates.contains_key(name);
+        // Those at work save their own record.
+        let is_configured = |name: &CertificateName| {
+            self.shared.certificates.contains_key(name) || self.stops.contains_key(name)
+        };
         let (session, now) = (&self.shared.session, self.shared.clock.now());
         if let Err(error) = removed::sweep(session, now, is_configured).await {
             tracing::error!("{error}");
@@ -365,9 +402,13 @@ impl Crew {
     }
 
     /// What is left of one that is configured no more: its order is given up, its records are withdrawn.
-    async fn forget(&self, name: &CertificateName) {
-        if let Err(failure) = job::forget(&self.shared, name).await {
-            tracing::error!(certificate = %name, "{}", failure.sentence);
-        }
+    /// A DNS host may take its time, so that nobody waits for it; what fails is done by the next start.
+    fn forget(&self, name: &CertificateName) {
+        let (shared, name) = (Arc::clone(&self.shared), name.clone());
+        tokio::spawn(async move {
+            if let Err(failure) = job::forget(&shared, &name).await {
+                tracing::error!(certificate = %name, "{}", failure.sentence);
+            }
+        });
     }
 }

@@ -675,7 +675,7 @@ impl Hands {
             },
             authority: self.request.authority.clone(),
             profile: self.request.profile.clone(),
-            renew_at: renew_at(leaf.not_before, leaf.not_after, draw()),
+            renew_at: renew_at(now, leaf.not_before, leaf.not_after, draw()),
             serial: leaf.serial,
             sha256: leaf.sha256,
             issuer: leaf.issuer,

@@ -280,7 +280,7 @@ impl Life<'_> {
             issuer: "the simulator".to_owned(),
             not_before: leaf.not_before,
             not_after: leaf.not_after,
-            renew_at: renew_at(leaf.not_before, leaf.not_after, 0.5),
+            renew_at: renew_at(self.now, leaf.not_before, leaf.not_after, 0.5),
         }
     }
 
