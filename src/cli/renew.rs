@@ -128,10 +128,7 @@ impl Pass {
             Err(error) => return Ending::yours(&error),
         };
         let names = daemon.shared.certificates.keys();
-        let is_meant = |name: &&CertificateName| {
-            self.selection.only.is_empty() || self.selection.only.contains(*name)
-        };
-        let board = self.board(names.filter(is_meant));
+        let board = self.board(names.filter(|name| self.selection.means(name)));
         let interrupts = Interrupts::listen();
         let board = tokio::spawn(board.show(told, interrupts.politely.clone()));
         let worked = tokio::select! {
@@ -192,9 +189,8 @@ impl Pass {
     }
 
     fn nothing_due(&self, overview: &Overview) {
-        let meant = overview.certificates.iter().filter(|view| {
-            self.selection.only.is_empty() || self.selection.only.contains(&view.name)
-        });
+        let meant = overview.certificates.iter();
+        let meant = meant.filter(|view| self.selection.means(&view.name));
         let next = meant
             .filter(|view| view.current.is_some() || view.failure.is_some())
             .min_by_key(|view| view.due.at);

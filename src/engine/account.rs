@@ -212,6 +212,14 @@ mod tests {
         account
     }
 
+    fn registered() -> Account {
+        let mut account = with_key();
+        let (id, _) = effect(&account, 0).unwrap();
+        let url = "https://ca.test/1".to_owned();
+        account.apply(at(0), &id, Event::Registered(Ok(url)));
+        account
+    }
+
     fn effect(account: &Account, second: i64) -> Option<(EffectId, Effect)> {
         account.pending(at(second)).effects.into_iter().next()
     }
@@ -246,13 +254,7 @@ mod tests {
 
     #[test]
     fn is_ready_when_the_authority_has_named_it() {
-        let mut account = with_key();
-        let (id, _) = effect(&account, 0).unwrap();
-        account.apply(
-            at(0),
-            &id,
-            Event::Registered(Ok("https://ca.test/1".to_owned())),
-        );
+        let account = registered();
         assert_eq!(account.ready(), Some(("https://ca.test/1", "thumbprint")));
         assert_eq!(effect(&account, 0), None);
     }
@@ -295,13 +297,7 @@ mod tests {
 
     #[test]
     fn an_account_that_the_authority_lost_is_registered_again_with_its_key() {
-        let mut account = with_key();
-        let (id, _) = effect(&account, 0).unwrap();
-        account.apply(
-            at(0),
-            &id,
-            Event::Registered(Ok("https://ca.test/1".to_owned())),
-        );
+        let mut account = registered();
         account.lost("https://ca.test/another");
         assert!(account.ready().is_some());
         account.lost("https://ca.test/1");

@@ -6,7 +6,7 @@ use super::accounts::store_failure;
 use super::journal::Journal;
 use super::progress::Progress;
 use super::shared::{Destination, Shared, Wanted};
-use super::{records, worker};
+use super::{hands, records};
 use crate::acme::csr;
 use crate::deliver::{Generation, Shown, command};
 use crate::engine::certificate::{Certificate, Issued};
@@ -88,7 +88,7 @@ async fn generation(
                 format!("the certificate chain of {name} is missing"),
             )
         })?;
-    let key = worker::leaf_key(shared, name, issued.epoch).await?;
+    let key = hands::leaf_key(shared, name, issued.epoch).await?;
     Ok(Generation {
         number: issued.generation,
         fullchain_pem: chain,

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod delivering;
+mod hands;
 mod job;
 pub mod journal;
 pub mod locate;

@@ -46,9 +46,13 @@ pub struct Selection {
 impl Selection {
     /// Those of the configuration that are meant.
     fn names(&self, shared: &Shared) -> Vec<CertificateName> {
-        let is_meant = |name: &&CertificateName| self.only.is_empty() || self.only.contains(*name);
         let names = shared.certificates.keys();
-        names.filter(is_meant).cloned().collect()
+        names.filter(|name| self.means(name)).cloned().collect()
+    }
+
+    /// Whether `name` is meant.
+    pub fn means(&self, name: &CertificateName) -> bool {
+        self.only.is_empty() || self.only.contains(name)
     }
 }
 
