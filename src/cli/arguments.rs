@@ -17,7 +17,7 @@ pub(super) struct Arguments {
         default_value = "/etc/countersign/countersign.yaml"
     )]
     pub(super) config: PathBuf,
-    /// What is logged to standard error; warnings unless the configuration wants more
+    /// What is logged to standard error; else as configured, where `info` means warnings for all but `run`
     #[arg(long, global = true, value_name = "LEVEL")]
     pub(super) log: Option<Level>,
     #[command(subcommand)]

@@ -14,7 +14,7 @@ use countersign_providers::record::Zone;
 use countersign_providers::{Provider, ProviderError};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::engine::ledger::{Entry, Owner, RecordId};
+use crate::engine::ledger::{Entry, Event, Owner, RecordId};
 use crate::store::{Key, Saved, Session, StoreError};
 
 use zone::{Request, ZoneTask};
@@ -207,7 +207,7 @@ impl Ledger {
     /// Wants `record` no more; answers when that is saved. Its removal goes on by itself.
     pub async fn release(&self, owner: Owner, record: RecordId) -> Result<(), StoreError> {
         let Some(requests) = self.zone(&record.provider, &record.zone, Vec::new()) else {
-            return Ok(());
+            return self.note_release(owner, &record).await;
         };
         let (reply, answer) = oneshot::channel();
         let sent = requests
@@ -221,6 +221,17 @@ impl Ledger {
             (Ok(()), Ok(result)) => result,
             _ => Err(StoreError::Io("the ledger has stopped".to_owned())),
         }
+    }
+
+    /// Of a host that is not configured: whoever takes it up again finds that nobody wants the value.
+    async fn note_release(&self, owner: Owner, record: &RecordId) -> Result<(), StoreError> {
+        let session = &self.0.session;
+        let Some(mut entry) = session.load::<Entry>(key(record)).await? else {
+            return Ok(());
+        };
+        let now = self.0.clock.now();
+        entry.value.apply(now, Event::Released(owner));
+        session.save(&mut [&mut entry], Vec::new()).await
     }
 
     /// Notes that one attempt has `now` authorizations on their way instead of `before`.
