@@ -16,6 +16,8 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
+use crate::support::golden::root;
+
 /// Which rooms a room may use. An arrow to a room allows all that that room may use; every room but `engine` may use
 /// `clock` and `secret`.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -577,8 +579,4 @@ fn is_test_only(attributes: &[syn::Attribute]) -> bool {
         let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
         text == "test" || text.starts_with("any(test,") || text.starts_with("all(test,")
     })
-}
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }

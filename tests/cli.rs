@@ -5,7 +5,7 @@
 //! times, numbers of processes and the like are made equal first.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 
 use countersign::config::Config;
@@ -15,95 +15,13 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::support::command::{Countersign, Finished, Running};
 use crate::support::dns;
+use crate::support::golden::{golden, root};
 use crate::support::ports::{self, Port};
 use crate::support::process::guarded;
 
-/// Set in the environment, it makes the tests write what they would compare.
-const UPDATE: &str = "UPDATE";
 /// One certificate, delivered beside the configuration.
 const ONE: &str =
     "  web: {names: [web.test, \"*.web.test\"], deliver: [{files: {directory: out}}]}\n";
-
-#[test]
-fn the_demo_ends_after_the_first_certificate() {
-    let place = tempfile::tempdir().unwrap();
-    let kept = place.path().join("kept");
-    let program = Countersign::new("");
-    let demo = program.run(&["demo", "--once", "--directory", &kept.to_string_lossy()]);
-    let demo = demo.expect_code(0);
-    for told in [
-        "→ authority    an order for both names, please        new-order 201",
-        "→ nameserver   are the values there? 2 values         TXT",
-        "authority → ns sees the value for itself              TXT",
-        "puts the files in their place",
-    ] {
-        assert!(demo.stdout.contains(told), "{told}\n{}", demo.stdout);
-    }
-    assert_eq!(demo.stderr, "");
-    let names = names_in(&kept.join("certificates/fullchain.pem"));
-    assert_eq!(names, ["*.demo.test", "demo.test"]);
-    for file in ["cert.pem", "chain.pem", "privkey.pem", "bundle.pem"] {
-        assert!(kept.join("certificates").join(file).exists(), "{file}");
-    }
-    let config = kept.join("countersign.yaml");
-    let status = guarded(Path::new(env!("CARGO_BIN_EXE_countersign")))
-        .args(["--config", &config.to_string_lossy(), "status", "--json"])
-        .output()
-        .unwrap();
-    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
-    assert_eq!(status["certificates"][0]["state"], "valid");
-    assert_eq!(
-        status["records"],
-        Value::Array(vec![]),
-        "nothing of ours is left"
-    );
-}
-
-#[test]
-fn the_demo_leaves_nothing_behind_by_itself() {
-    let program = Countersign::new("");
-    let temporary = program.path("tmp");
-    std::fs::create_dir(&temporary).unwrap();
-    let program = program.env("TMPDIR", &temporary.to_string_lossy());
-    let demo = program.run(&["demo", "--once"]).expect_code(0);
-    assert!(
-        demo.stdout.contains("The files are removed now"),
-        "{}",
-        demo.stdout
-    );
-    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
-}
-
-#[test]
-fn the_demo_renews_by_itself_until_it_is_told_to_end() {
-    let place = tempfile::tempdir().unwrap();
-    let kept = place.path().join("kept");
-    let program = Countersign::new("");
-    let demo = program.start(&["demo", "--directory", &kept.to_string_lossy()]);
-    let told = |wanted: &str| {
-        while !demo.next_output_line().unwrap().contains(wanted) {}
-    };
-    told("It stays up and renews by itself");
-    let first = std::fs::read(kept.join("certificates/cert.pem")).unwrap();
-    told("Its renewal is due");
-    told("puts the files in their place");
-    told("→");
-    demo.terminate();
-    let ended = demo.finish().expect_code(0);
-    assert_eq!(ended.stderr, "");
-    let second = std::fs::read(kept.join("certificates/cert.pem")).unwrap();
-    assert_ne!(first, second);
-}
-
-#[test]
-fn the_demo_takes_no_directory_that_is_in_use() {
-    let program = Countersign::new("");
-    let here = program.directory().to_string_lossy().into_owned();
-    let demo = program
-        .run(&["demo", "--once", "--directory", &here])
-        .expect_code(2);
-    complaint("demo-directory", &demo, program.directory());
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pass_is_told_in_plain_lines() {
@@ -504,7 +422,7 @@ fn signal(running: &Running, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-fn names_in(file: &Path) -> Vec<String> {
+pub(crate) fn names_in(file: &Path) -> Vec<String> {
     let text = std::fs::read(file).unwrap();
     let (_, pem) = x509_parser::pem::parse_x509_pem(&text).unwrap();
     let (_, leaf) = X509Certificate::from_der(&pem.contents).unwrap();
@@ -565,7 +483,7 @@ fn said(name: &str, text: &str, directory: &Path) {
 }
 
 /// What was complained about must be what is in `tests/errors/cli-NAME.txt`.
-fn complaint(name: &str, finished: &Finished, directory: &Path) {
+pub(crate) fn complaint(name: &str, finished: &Finished, directory: &Path) {
     let file = root().join(format!("tests/errors/cli-{name}.txt"));
     golden(&file, &same(&finished.stderr, directory));
 }
@@ -614,25 +532,4 @@ fn same_ports(word: &str) -> String {
         }
         None => word.to_owned(),
     }
-}
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-#[allow(
-    clippy::disallowed_methods,
-    reason = "whoever runs the tests says so in the environment"
-)]
-fn golden(file: &Path, text: &str) {
-    if std::env::var_os(UPDATE).is_some() {
-        std::fs::write(file, text).unwrap();
-        return;
-    }
-    let wanted = std::fs::read_to_string(file).unwrap_or_default();
-    let name = file.strip_prefix(root()).unwrap_or(file).display();
-    assert_eq!(
-        text, wanted,
-        "{name} is stale; write it anew with `{UPDATE}=1 cargo test --test all cli` and look at the difference"
-    );
 }

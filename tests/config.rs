@@ -8,13 +8,12 @@
 )]
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use countersign::config::{Config, Severity, schema};
 use countersign_providers::clock::Clock;
 
-/// Set in the environment, it makes the tests write what they would compare.
-const UPDATE: &str = "UPDATE";
+use crate::support::golden::{golden, root};
 
 #[test]
 fn the_least_configuration_works() {
@@ -411,29 +410,6 @@ fn load(file: &str) -> Config {
 
 fn read(file: &str) -> String {
     std::fs::read_to_string(root().join(file)).unwrap()
-}
-
-pub(crate) fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Compares with a file of the project, or writes it.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "a test may be told to write what it compares"
-)]
-/// Compares with a golden file, or writes it.
-pub(crate) fn golden(file: &Path, text: &str) {
-    if std::env::var_os(UPDATE).is_some() {
-        std::fs::write(file, text).unwrap();
-        return;
-    }
-    let wanted = std::fs::read_to_string(file).unwrap_or_default();
-    let name = file.strip_prefix(root()).unwrap_or(file).display();
-    assert_eq!(
-        text, wanted,
-        "{name} is stale; write it anew with `{UPDATE}=1 cargo test config` and look at the difference"
-    );
 }
 
 fn keys_of_value(value: &serde_yaml::Value, keys: &mut BTreeSet<String>) {

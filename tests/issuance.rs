@@ -263,6 +263,25 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     (result, began.elapsed())
 }
 
+/// The program with the built-in nameserver for `acme.test` at `own`; every server on the way has the same port.
+fn with_built_in(pebble: &RunningPebble, own: SocketAddr, hosts: &str) -> Countersign {
+    Countersign::new(&format!(
+        "state: {{dir}}/state
+authorities:
+  pebble: {{agree-to-terms: true, directory: {directory}, trust: {trust}}}
+nameserver:
+  zone: acme.test
+  listen: [\"{own}\"]
+  hosts: {hosts}
+dns: {{look: roots, roots: [127.0.0.1], port: {port}}}
+certificates:
+{ONE}",
+        directory = pebble.directory_url(),
+        trust = pebble.https_root().display(),
+        port = own.port(),
+    ))
+}
+
 /// A CNAME leads to the built-in nameserver; Pebble sees the DNS through Unbound.
 #[test]
 fn a_delegated_name_is_answered_by_the_built_in_nameserver() {
@@ -281,21 +300,7 @@ fn a_delegated_name_is_answered_by_the_built_in_nameserver() {
             .stub("acme.test", &[own])
             .start();
         let pebble = Pebble::new(version, unbound.addr()).start();
-        let program = Countersign::new(&format!(
-            "state: {{dir}}/state
-authorities:
-  pebble: {{agree-to-terms: true, directory: {directory}, trust: {trust}}}
-nameserver:
-  zone: acme.test
-  listen: [\"{own}\"]
-  hosts: {{ns1.acme.test: [127.0.0.2]}}
-dns: {{look: roots, roots: [127.0.0.1], port: {port}}}
-certificates:
-{ONE}",
-            directory = pebble.directory_url(),
-            trust = pebble.https_root().display(),
-            port = port.number(),
-        ));
+        let program = with_built_in(&pebble, own, "{ns1.acme.test: [127.0.0.2]}");
         program.run(&["renew", "--log", "debug"]).expect_code(0);
         let names = ["example.test", "*.example.test"];
         judge(&program.path("out"), &pebble.issuing_root_pem(), &names);
@@ -383,21 +388,8 @@ fn a_host_of_the_built_in_nameserver_that_is_silent_is_given_up_after_ten_second
         .stub("acme.test", &[own])
         .start();
     let pebble = Pebble::new(Version::Newest, unbound.addr()).start();
-    let program = Countersign::new(&format!(
-        "state: {{dir}}/state
-authorities:
-  pebble: {{agree-to-terms: true, directory: {directory}, trust: {trust}}}
-nameserver:
-  zone: acme.test
-  listen: [\"{own}\"]
-  hosts: {{ns1.acme.test: [127.0.0.2], ns2.acme.test: [127.0.0.3]}}
-dns: {{look: roots, roots: [127.0.0.1], port: {port}}}
-certificates:
-{ONE}",
-        directory = pebble.directory_url(),
-        trust = pebble.https_root().display(),
-        port = port.number(),
-    ));
+    let hosts = "{ns1.acme.test: [127.0.0.2], ns2.acme.test: [127.0.0.3]}";
+    let program = with_built_in(&pebble, own, hosts);
     let said = program.run(&["renew"]).expect_code(0);
     assert!(said.stdout.contains("ns2.acme.test"), "{said:?}");
     let status = program.run(&["status", "--json"]).expect_code(0);

@@ -14,6 +14,7 @@ mod canary;
 mod cli;
 mod config;
 mod daemon;
+mod demo;
 mod issuance;
 mod kill;
 mod rfc2136;

@@ -5,15 +5,14 @@
 //! configuration itself are in `config.rs`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 
 use serde_json::json;
 
-use crate::config::{golden, root};
 use crate::issuance::{Host, configuration, countersign};
 use crate::support::bind::{self, Bind};
 use crate::support::command::{Countersign, Finished};
 use crate::support::disk::Disk;
+use crate::support::golden::{golden, normal, root};
 use crate::support::pebble::{Pebble, RunningPebble, Version};
 use crate::support::process::{Process, server};
 use crate::support::tls::Identity;
@@ -89,57 +88,6 @@ fn fails(program: &Countersign, arguments: &[&str], case: &str) -> Finished {
         &message,
     );
     finished
-}
-
-/// Without what differs from run to run.
-fn normal(text: &str, directory: &Path) -> String {
-    let text = text.replace(&*directory.to_string_lossy(), "DIR");
-    let text = mask(&text, "9999-99-99 99:99:99 UTC", "TIME");
-    let text = mask(&text, "9999-99-99T99:99:99Z", "TIME");
-    let text = mask(&text, "9999-99-99", "DAY");
-    let text = number_after(&text, "127.0.0.1:", "PORT");
-    let text = number_after(&text, "[::1]:", "PORT");
-    let text = number_after(&text, "on port ", "PORT");
-    let text = number_after(&text, "process ", "PID");
-    // A second may pass between the signature and the look at it.
-    text.replace("4001 s", "4000 s")
-}
-
-/// Replaces what looks like `pattern`, in which 9 is any digit.
-fn mask(text: &str, pattern: &str, with: &str) -> String {
-    let fits = |rest: &str| {
-        let mut rest = rest.bytes();
-        pattern.bytes().all(|wanted| {
-            let seen = rest.next();
-            seen.is_some_and(|seen| match wanted {
-                b'9' => seen.is_ascii_digit(),
-                _ => seen == wanted,
-            })
-        })
-    };
-    let mut masked = String::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        if fits(rest) {
-            masked += with;
-            rest = &rest[pattern.len()..];
-        } else {
-            masked.push(first);
-            rest = &rest[first.len_utf8()..];
-        }
-    }
-    masked
-}
-
-/// Replaces the number after each `before`.
-fn number_after(text: &str, before: &str, with: &str) -> String {
-    let mut parts = text.split(before);
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |text, part| {
-        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
-        let number = if rest.len() < part.len() { with } else { "" };
-        format!("{text}{before}{number}{rest}")
-    })
 }
 
 // --- the DNS host ----------------------------------------------------------------------------------------------------

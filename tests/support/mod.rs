@@ -15,6 +15,7 @@ pub mod bind;
 pub mod command;
 pub mod disk;
 pub mod dns;
+pub mod golden;
 pub mod knot;
 pub mod pebble;
 pub mod ports;

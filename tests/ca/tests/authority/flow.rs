@@ -459,19 +459,3 @@ async fn the_log_hook_sees_each_answer() {
     let expected = expected.map(|(endpoint, method, status)| (endpoint, method.to_owned(), status));
     assert_eq!(*seen.lock().unwrap(), expected);
 }
-
-#[tokio::test]
-#[ignore = "a measurement, not a test: cargo test -p countersign-testca -- --ignored --nocapture"]
-#[allow(clippy::disallowed_methods, reason = "a measurement of real time")]
-async fn measure_orders() {
-    let stage = Stage::new().await;
-    let start = std::time::Instant::now();
-    for n in 0..200 {
-        let name = format!("a{n}.test");
-        stage
-            .client
-            .obtain(&stage.nameserver, &[&name, &format!("*.{name}")])
-            .await;
-    }
-    println!("{:?} per certificate", start.elapsed() / 200);
-}
