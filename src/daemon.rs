@@ -26,6 +26,9 @@ use crate::run::shared::{
 use crate::run::{BUILT_IN, accounts, records};
 use crate::store::{self, Saved, Sealer, Session, Store, StoreError, Write};
 
+#[cfg(test)]
+mod tests;
+
 /// What we call ourselves to authorities.
 const USER_AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
 /// The lease of whoever works with the store.

@@ -15,6 +15,7 @@ pub struct Clock(Source);
 enum Source {
     System(Instant),
     Virtual(Arc<VirtualClock>),
+    Runtime(tokio::time::Instant, Arc<Wall>),
 }
 
 impl Clock {
@@ -37,6 +38,14 @@ impl Clock {
         (Self(Source::Virtual(Arc::clone(&hands))), hands)
     }
 
+    /// A clock that begins at `start` and goes as the runtime's timers go: where these are paused, a day passes in no
+    /// time. Only [`Wall::set`] sets the time of day.
+    pub fn of_runtime(start: Timestamp) -> (Self, Arc<Wall>) {
+        let wall = Arc::new(Wall(Mutex::new(start)));
+        let begin = tokio::time::Instant::now();
+        (Self(Source::Runtime(begin, Arc::clone(&wall))), wall)
+    }
+
     /// The wall-clock time.
     #[allow(
         clippy::disallowed_methods,
@@ -46,6 +55,7 @@ impl Clock {
         match &self.0 {
             Source::System(_) => Timestamp::now(),
             Source::Virtual(hands) => later(hands.start, hands.passed()),
+            Source::Runtime(begin, wall) => later(wall.start(), begin.elapsed()),
         }
     }
 
@@ -58,6 +68,7 @@ impl Clock {
         match &self.0 {
             Source::System(since) => since.elapsed(),
             Source::Virtual(hands) => hands.passed(),
+            Source::Runtime(begin, _) => begin.elapsed(),
         }
     }
 
@@ -65,7 +76,7 @@ impl Clock {
     #[allow(clippy::disallowed_methods, reason = "this is the room that sleeps")]
     pub async fn sleep(&self, duration: Duration) {
         match &self.0 {
-            Source::System(_) => tokio::time::sleep(duration).await,
+            Source::System(_) | Source::Runtime(..) => tokio::time::sleep(duration).await,
             Source::Virtual(hands) => {
                 let until = hands.passed() + duration;
                 loop {
@@ -110,6 +121,25 @@ impl VirtualClock {
 
     fn passed(&self) -> Duration {
         *self.passed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The time of day of a clock that goes as the runtime's timers go.
+pub struct Wall(Mutex<Timestamp>);
+
+impl Wall {
+    /// Sets the time of day ahead by `seconds`, or back; no time passes by that.
+    pub fn set(&self, seconds: i64) {
+        let mut start = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let by = Duration::from_secs(seconds.unsigned_abs());
+        *start = match seconds < 0 {
+            true => earlier(*start, by),
+            false => later(*start, by),
+        };
+    }
+
+    fn start(&self) -> Timestamp {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

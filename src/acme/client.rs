@@ -26,6 +26,7 @@ use super::transport::{Ask, Reply, RequestKind, Transport, tls};
 use crate::clock::Clock;
 use crate::engine::names::Identifier;
 use crate::engine::order::{AuthorizationSeen, CaFault, ChallengeSeen, OrderSeen};
+use crate::engine::timekeeping::Word;
 
 /// Requests to one authority at once.
 const MAX_AT_ONCE: usize = 16;
@@ -268,6 +269,17 @@ impl Client {
             "no chain has the preferred issuer; the default is taken"
         );
         Ok(first)
+    }
+
+    /// What its last reply said of the time.
+    pub fn word(&self) -> Option<Word> {
+        self.transport.word()
+    }
+
+    /// Reads the directory again, so that something is heard.
+    pub async fn greet(&self) -> Result<(), CaFault> {
+        *self.directory.lock().await = None;
+        self.directory().await.map(drop)
     }
 
     /// How many requests of each kind were sent since the client was made.

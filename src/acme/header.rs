@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, LINK, LOCATION, RETRY_AFTER};
+use reqwest::header::{AGE, CONTENT_TYPE, DATE, HeaderMap, LINK, LOCATION, RETRY_AFTER};
 
 use crate::clock::between;
 
@@ -32,6 +32,12 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
         between(now, HTTP_DATE.parse_timestamp(value).ok()?)
     };
     Some(delay.min(MAX_RETRY_AFTER))
+}
+
+/// `Date`, where the reply comes from the authority itself: a cache that held it says so by `Age` (RFC 9111 section 5.1).
+pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let value = headers.get(DATE).filter(|_| !headers.contains_key(AGE))?;
+    HTTP_DATE.parse_timestamp(value.to_str().ok()?.trim()).ok()
 }
 
 /// `Replay-Nonce`, if it is base64url (RFC 8555 section 6.5.1).

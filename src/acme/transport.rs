@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,9 +17,11 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tracing::trace;
 
+use super::header;
 use super::problem::printable;
 use crate::clock::Clock;
 use crate::engine::order::CaFault;
+use crate::engine::timekeeping::Word;
 
 /// A connection is there after this, or not at all.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -122,6 +124,7 @@ pub(super) struct Transport {
     http: reqwest::Client,
     clock: Clock,
     counts: [AtomicU64; RequestKind::ALL.len()],
+    word: Mutex<Option<Word>>,
 }
 
 impl Transport {
@@ -146,6 +149,7 @@ impl Transport {
             http,
             clock,
             counts: Default::default(),
+            word: Mutex::default(),
         })
     }
 
@@ -167,6 +171,14 @@ impl Transport {
                 )))
             });
         let elapsed_ms = (self.clock.elapsed() - started).as_secs_f64() * 1_000.0;
+        if let Ok(reply) = &outcome {
+            let word = Word {
+                theirs: header::date(&reply.headers),
+                ours: self.clock.now(),
+                passed: self.clock.elapsed(),
+            };
+            *self.word.lock().unwrap_or_else(PoisonError::into_inner) = Some(word);
+        }
         let kind = kind.as_str();
         match &outcome {
             Ok(reply) => trace!(kind, status = reply.status, elapsed_ms, "ca reply"),
@@ -181,6 +193,11 @@ impl Transport {
             .into_iter()
             .map(|kind| (kind, self.counts[kind as usize].load(Ordering::Relaxed)))
             .collect()
+    }
+
+    /// What the last reply said of the time.
+    pub(super) fn word(&self) -> Option<Word> {
+        *self.word.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send_and_read(&self, ask: Ask<'_>) -> Result<Reply, CaFault> {

@@ -173,7 +173,7 @@ impl Connection {
         let session = Some(&shared.session);
         match Overview::gather(&shared.config, session, now, &at_work).await {
             Ok(mut overview) => {
-                overview.notices = shared.notices.all();
+                overview.notices = shared.notices();
                 self.say(&Reply::Overview(Box::new(overview))).await
             }
             Err(error) => self.refuse(&error.to_string()).await,

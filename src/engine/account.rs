@@ -153,7 +153,7 @@ impl Account {
         match reaction {
             Reaction::Again(pause) => {
                 if silent || self.turn >= CA_PATIENCE || pause > Duration::from_secs(60) {
-                    let mut failure = Failure::new(fault.whose(), fault.to_string());
+                    let mut failure = fault.failure();
                     failure.not_before = wish(fault);
                     self.failure = Some(failure);
                 }

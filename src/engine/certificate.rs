@@ -1,7 +1,6 @@
 //! What is known of one certificate of the configuration: what is issued, what failed, what comes next.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use countersign_providers::clock::{between, later};
 use jiff::Timestamp;
@@ -11,9 +10,7 @@ use super::key::KeyType;
 use super::names::{CertificateName, Identifier};
 use super::reaction::{Failure, Whose};
 use super::renewal::{self, Due};
-
-/// A clock that goes back by less was only corrected.
-pub const CLOCK_STEP: Duration = Duration::from_secs(300);
+use super::timekeeping::CLOCK_STEP;
 
 /// What a certificate must be, from the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,6 +185,8 @@ pub fn generation(last: u64, now: Timestamp) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use countersign_providers::clock::later;
 
     use super::*;

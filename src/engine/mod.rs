@@ -21,6 +21,7 @@ pub mod reaction;
 pub mod renewal;
 #[cfg(test)]
 mod simulator;
+pub mod timekeeping;
 
 use std::fmt;
 

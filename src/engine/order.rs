@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use countersign_providers::record::DnsName;
 
-use super::reaction::Whose;
+use super::reaction::{Failure, Whose};
 
 /// An order object (section 7.1.3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,6 +191,23 @@ impl CaFault {
         match self {
             Self::Unresolved(_) | Self::Untrusted(_) => Whose::You,
             Self::Refused { .. } | Self::Unreachable(_) | Self::Malformed(_) => Whose::Authority,
+        }
+    }
+
+    /// The failure that it is when it goes on.
+    pub fn failure(&self) -> Failure {
+        Failure {
+            outage: self.is_outage(),
+            ..Failure::new(self.whose(), self.to_string())
+        }
+    }
+
+    /// Whether the authority as a whole cannot be used, whatever it is asked for.
+    fn is_outage(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Unresolved(_) | Self::Untrusted(_) => true,
+            Self::Refused { problem, .. } => matches!(problem.status, Some(500..=599)),
+            Self::Malformed(_) => false,
         }
     }
 

@@ -38,6 +38,9 @@ pub struct Failure {
     pub whose: Whose,
     /// Not to be tried again before this has passed, if the other side said so.
     pub not_before: Option<Duration>,
+    /// Whether the authority as a whole could not be used: once it can, everybody who waits for it goes on.
+    #[serde(default)]
+    pub outage: bool,
 }
 
 impl Failure {
@@ -47,6 +50,7 @@ impl Failure {
             sentence: sentence.into(),
             whose,
             not_before: None,
+            outage: false,
         }
     }
 }
@@ -101,7 +105,7 @@ pub(super) fn to_ca_fault(fault: &CaFault, turn: u32, what: &str) -> Reaction {
         CaFault::Unreachable(_) | CaFault::Unresolved(_) | CaFault::Malformed(_) => {
             Reaction::Again(pause(&CA_PAUSES, turn))
         }
-        CaFault::Untrusted(text) => Reaction::GiveUp(Failure::new(Whose::You, text)),
+        CaFault::Untrusted(_) => Reaction::GiveUp(fault.failure()),
     }
 }
 

@@ -15,11 +15,12 @@ use super::shared::{Authority, Shared, Wanted};
 use super::stop::Stop;
 use super::worker::{Until, Worker, not_begun};
 use crate::engine::attempt::{Attempt, Effect, End, Event, Request};
-use crate::engine::certificate::{CLOCK_STEP, Certificate};
+use crate::engine::certificate::Certificate;
 use crate::engine::delivery::Delivery;
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
-use crate::engine::renewal::Reason;
+use crate::engine::renewal::{Due, Reason};
+use crate::engine::timekeeping::{CLOCK_STEP, by_own_clock};
 use crate::store::{Keep, Saved, StoreError, Write};
 
 /// Attempts at one authority that must have failed by its own fault before the next one is asked.
@@ -54,7 +55,8 @@ pub(super) async fn job(
         .value
         .due(now, &wanted.specification, &shared.profiles);
     let skips = selection.ignore_back_off && due.reason == Reason::Retry;
-    let is_due = skips || due.at <= now;
+    let asks = authority_for(shared, wanted, &certificate.value, attempt.as_ref());
+    let is_due = skips || by_clock(shared, &due, &asks) <= now;
     // What an authority asked for holds also for a person in a hurry.
     let trouble = certificate.value.trouble.as_ref();
     let floor = trouble.and_then(|trouble| trouble.floor(now));
@@ -100,16 +102,15 @@ pub(super) async fn turn(shared: &Shared, name: &CertificateName) -> Result<Turn
     let key = records::attempt(name);
     let attempt = shared.session.load::<Attempt>(key).await?;
     let trouble = certificate.trouble.as_ref();
+    let authority = authority_for(shared, wanted, &certificate, attempt.as_ref());
     let attempt_at = match (&attempt, trouble) {
         // It was left in the middle, and nothing was in its way.
         (Some(_), None) => Timestamp::MIN,
         _ => {
             let due = certificate.due(now, &wanted.specification, &shared.profiles);
-            due.at.max(
-                trouble
-                    .and_then(|trouble| trouble.floor(now))
-                    .unwrap_or(due.at),
-            )
+            let at = by_clock(shared, &due, &authority);
+            let floor = trouble.and_then(|trouble| trouble.floor(now));
+            at.max(floor.unwrap_or(at))
         }
     };
     let mut delivery_at = None;
@@ -131,13 +132,24 @@ pub(super) async fn turn(shared: &Shared, name: &CertificateName) -> Result<Turn
         }
     }
     let asks = delivery_at.is_none_or(|at| attempt_at <= at);
-    let authority = || authority_for(shared, wanted, &certificate, attempt.as_ref());
     Ok(Turn {
         at: delivery_at.map_or(attempt_at, |at| at.min(attempt_at)),
         ends: certificate.current.as_ref().map(|issued| issued.not_after),
-        authority: asks.then(authority),
+        authority: asks.then_some(authority),
+        waits: trouble.is_some_and(|trouble| trouble.failure.outage),
         domain: domain(wanted),
     })
+}
+
+/// When it is due by this machine's clock. The time of a renewal comes from the authority's: where that is known to be
+/// another, it is what counts.
+fn by_clock(shared: &Shared, due: &Due, authority: &str) -> Timestamp {
+    let authority = shared.authorities.get(authority);
+    let ahead = authority.and_then(|authority| authority.ahead(&shared.clock));
+    match (due.reason, ahead) {
+        (Reason::Renewal, Some(ahead)) => by_own_clock(due.at, ahead),
+        _ => due.at,
+    }
 }
 
 /// The last two labels of the first name: near enough to who runs its DNS.

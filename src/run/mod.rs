@@ -1,11 +1,13 @@
 //! Decides what runs next, performs effects, feeds events back.
 
 pub mod accounts;
+mod clockwatch;
 pub mod delivering;
 mod hands;
 mod job;
 pub mod journal;
 pub mod locate;
+mod outages;
 pub mod overview;
 pub mod plan;
 pub mod progress;

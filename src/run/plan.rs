@@ -23,6 +23,8 @@ pub struct Turn {
     pub ends: Option<Timestamp>,
     /// The authority that it will ask; nothing when it only wants to be delivered.
     pub authority: Option<String>,
+    /// Whether it waits until that authority can be used again.
+    pub waits: bool,
     /// The domain of its first name.
     pub domain: String,
 }
@@ -33,6 +35,12 @@ pub struct Plan {
     turns: HashMap<CertificateName, Turn>,
     /// Those whose time has not come.
     later: BTreeSet<(Timestamp, CertificateName)>,
+    /// Whether those who wait for their time to ask an authority are held back when it comes.
+    is_doubted: bool,
+    /// Those who are.
+    held: BTreeSet<CertificateName>,
+    /// Those who wait until an authority can be used again, by authority, the most urgent first.
+    waiting: BTreeMap<String, BTreeSet<(Option<Timestamp>, CertificateName)>>,
     /// Those whose time has come, by authority, the most urgent first.
     ready: BTreeMap<Option<String>, BTreeSet<(Option<Timestamp>, CertificateName)>>,
     /// Those at work.
@@ -46,13 +54,48 @@ impl Plan {
         if !self.at_work.contains_key(&name) {
             self.later.insert((turn.at, name.clone()));
         }
+        if let Some(authority) = turn.authority.as_ref().filter(|_| turn.waits) {
+            let queue = self.waiting.entry(authority.clone()).or_default();
+            queue.insert((turn.ends, name.clone()));
+        }
         self.turns.insert(name, turn);
+    }
+
+    /// What is noted of `name`.
+    pub fn turn(&self, name: &CertificateName) -> Option<&Turn> {
+        self.turns.get(name)
     }
 
     /// Forgets `name`.
     pub fn remove(&mut self, name: &CertificateName) {
         self.take_out(name);
         self.turns.remove(name);
+    }
+
+    /// The authorities that somebody waits for.
+    pub fn awaited(&self) -> impl Iterator<Item = &str> {
+        self.waiting.keys().map(String::as_str)
+    }
+
+    /// Those who wait for `authority`, the most urgent first.
+    pub fn waiting_for(&self, authority: &str) -> impl Iterator<Item = &CertificateName> {
+        let queue = self.waiting.get(authority);
+        queue.into_iter().flatten().map(|(_, name)| name)
+    }
+
+    /// From now on it is doubtful what the time is, or not any more.
+    pub fn doubt(&mut self, is_doubted: bool) {
+        self.is_doubted = is_doubted;
+        if !is_doubted {
+            for name in std::mem::take(&mut self.held) {
+                self.later.insert((self.turns[&name].at, name));
+            }
+        }
+    }
+
+    /// Whether anybody is held back.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// When the next one wants something whose time has not come.
@@ -66,6 +109,10 @@ impl Plan {
             && let Some((_, name)) = self.later.pop_first()
         {
             let turn = &self.turns[&name];
+            if self.is_doubted && turn.at > Timestamp::MIN && turn.authority.is_some() {
+                self.held.insert(name);
+                continue;
+            }
             let queue = self.ready.entry(turn.authority.clone()).or_default();
             queue.insert((turn.ends, name));
         }
@@ -101,9 +148,9 @@ impl Plan {
         Some(name)
     }
 
-    /// `name` has left its seat; what it wants next is to be set.
-    pub fn ended(&mut self, name: &CertificateName) {
-        self.at_work.remove(name);
+    /// `name` has left its seat, and the turn that it had; what it wants next is to be set.
+    pub fn ended(&mut self, name: &CertificateName) -> Option<Turn> {
+        self.at_work.remove(name)
     }
 
     fn seats(&self, authority: &Option<String>) -> usize {
@@ -116,10 +163,20 @@ impl Plan {
             return;
         };
         self.later.remove(&(turn.at, name.clone()));
+        self.held.remove(name);
+        let place = (turn.ends, name.clone());
         if let Some(queue) = self.ready.get_mut(&turn.authority) {
-            queue.remove(&(turn.ends, name.clone()));
+            queue.remove(&place);
             if queue.is_empty() {
                 self.ready.remove(&turn.authority);
+            }
+        }
+        if let Some(authority) = &turn.authority
+            && let Some(queue) = self.waiting.get_mut(authority)
+        {
+            queue.remove(&place);
+            if queue.is_empty() {
+                self.waiting.remove(authority);
             }
         }
     }
@@ -142,6 +199,7 @@ mod tests {
             at: at(due),
             ends: ends.map(at),
             authority: Some(authority.to_owned()),
+            waits: false,
             domain: domain.to_owned(),
         }
     }
@@ -201,6 +259,46 @@ mod tests {
         plan.ended(&name("a"));
         plan.set(name("a"), turn(5, None, "ca", "a.test"));
         assert_eq!(started(&mut plan, 5), ["a"]);
+    }
+
+    #[test]
+    fn while_the_time_is_doubtful_only_those_go_who_do_not_wait_for_it() {
+        let mut plan = Plan::default();
+        plan.doubt(true);
+        plan.set(name("renewal"), turn(1, Some(900), "ca", "a.test"));
+        let missing = Turn {
+            at: Timestamp::MIN,
+            ..turn(0, None, "ca", "b.test")
+        };
+        plan.set(name("missing"), missing);
+        let delivery = Turn {
+            authority: None,
+            ..turn(1, Some(900), "ca", "c.test")
+        };
+        plan.set(name("delivery"), delivery);
+        assert_eq!(started(&mut plan, 10), ["delivery", "missing"]);
+        assert!(plan.holds());
+        plan.doubt(false);
+        assert!(!plan.holds());
+        assert_eq!(started(&mut plan, 10), ["renewal"]);
+    }
+
+    #[test]
+    fn the_most_urgent_of_those_who_wait_for_an_authority_is_known() {
+        let mut plan = Plan::default();
+        let waits = |ends| Turn {
+            waits: true,
+            ..turn(50, Some(ends), "ca", "a.test")
+        };
+        plan.set(name("late"), waits(900));
+        plan.set(name("soon"), waits(100));
+        plan.set(name("well"), turn(1, Some(1), "ca", "a.test"));
+        assert_eq!(plan.awaited().collect::<Vec<_>>(), ["ca"]);
+        let all: Vec<_> = plan.waiting_for("ca").map(ToString::to_string).collect();
+        assert_eq!(all, ["soon", "late"]);
+        plan.remove(&name("soon"));
+        plan.set(name("late"), turn(1, None, "ca", "a.test"));
+        assert_eq!(plan.awaited().count(), 0);
     }
 
     #[test]

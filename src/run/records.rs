@@ -11,6 +11,11 @@ pub const ATTEMPTS: &str = "attempt/";
 /// Begins the keys of deliveries.
 pub const DELIVERIES: &str = "delivery/";
 
+/// The latest time that was believed.
+pub fn clock() -> Key {
+    Key::of(&["clock"])
+}
+
 /// A certificate of the configuration.
 pub fn certificate(name: &CertificateName) -> Key {
     Key::of(&["certificate", name.as_str()])

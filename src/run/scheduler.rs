@@ -11,14 +11,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::LONGEST_SLEEP;
+use super::clockwatch::Clockwatch;
 use super::job::{self, Job};
+use super::outages::Outages;
 use super::plan::{Plan, Turn};
 use super::progress::Progress;
 use super::removed;
 use super::shared::Shared;
 use super::stop::Stop;
 use super::worker::is_interruption;
-use crate::engine::certificate::CLOCK_STEP;
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::Failure;
 use crate::store::StoreError;
@@ -133,33 +134,46 @@ pub async fn serve(
     crew.plan_all().await;
     let mut sweep = Timestamp::MIN;
     let (mut leaving, mut was_at_rest) = (crew.shared.ledger.leaving(), false);
-    let mut latest = Timestamp::MIN;
+    let mut next_try = Duration::ZERO;
+    let mut outages = Outages::default();
+    let mut watch = Clockwatch::open(&crew.shared).await;
     while !stop.is_asked() {
-        let now = crew.shared.clock.now();
-        if later(now, CLOCK_STEP) < latest {
-            tracing::warn!("the clock was set back from {latest} to {now}");
+        let look = watch.look(&crew.shared).await;
+        crew.plan.doubt(look.is_doubted);
+        if look.is_other {
             crew.plan_all().await;
             sweep = Timestamp::MIN;
         }
-        latest = now;
+        if look.is_back {
+            crew.begin_anew();
+        }
         // Before anybody begins, who would find it changed.
         if crew.shared.clock.now() >= sweep {
             sweep = later(crew.shared.clock.now(), BETWEEN_SWEEPS);
             crew.sweep().await;
         }
-        while let Some(name) = crew.plan.start(crew.shared.clock.now()) {
+        // While nothing can be saved, one after the other finds out whether it can again.
+        let is_unsaved = crew.shared.session.trouble().is_some();
+        while !is_unsaved || crew.shared.clock.elapsed() >= next_try {
+            let Some(name) = crew.plan.start(crew.shared.clock.now()) else {
+                break;
+            };
             crew.begin(name, None);
+            next_try = crew.shared.clock.elapsed() + AFTER_FAILURE;
         }
+        watch.ask(&crew.shared, crew.plan.holds());
+        outages.ask(&crew.shared, crew.plan.awaited());
         (pulse.beat)();
         let is_at_rest = crew.tasks.is_empty() && leaving.is_over();
         if is_at_rest && !was_at_rest {
             tracing::trace!("at rest");
         }
         was_at_rest = is_at_rest;
-        let pause = crew
-            .plan
-            .wake()
-            .map_or(longest, |wake| crew.shared.clock.until(wake).min(longest));
+        let pause = match crew.plan.wake() {
+            _ if is_unsaved => next_try.saturating_sub(crew.shared.clock.elapsed()),
+            Some(wake) => crew.shared.clock.until(wake).min(longest),
+            None => longest,
+        };
         let clock = crew.shared.clock.clone();
         tokio::select! {
             biased;
@@ -186,10 +200,13 @@ pub async fn serve(
                 }
                 crew.plan_again(name, failure.is_none()).await;
             }
+            () = watch.answered(&crew.shared) => {}
+            authority = outages.answered() => crew.follow(&authority, 1),
             () = leaving.changed() => {}
             () = clock.sleep(pause) => {}
         }
     }
+    watch.close(&crew.shared).await;
     let clock = crew.shared.clock.clone();
     let all = async { while crew.ended().await.is_some() {} };
     clock.timeout(DRAIN, all).await;
@@ -261,7 +278,7 @@ impl Crew {
         let id = joined.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let name = self.names.remove(&id)?;
         self.stops.remove(&name);
-        self.plan.ended(&name);
+        let turn = self.plan.ended(&name);
         let result = match joined {
             Ok((_, result)) => result,
             Err(error) => Err(job::fell_over(&self.shared, &name, &error).await),
@@ -275,6 +292,16 @@ impl Crew {
             watchers.tell(&name, progress);
         }
         watchers.tell(&name, Progress::Finished(result.is_ok()));
+        if let (
+            Ok(()),
+            Some(Turn {
+                authority: Some(authority),
+                ..
+            }),
+        ) = (&result, turn)
+        {
+            self.follow(&authority, usize::MAX);
+        }
         Some((name, result))
     }
 
@@ -296,6 +323,40 @@ impl Crew {
         Ok(begun)
     }
 
+    /// `authority` can be used again: so many of those who wait for that go now, the most urgent first.
+    fn follow(&mut self, authority: &str, many: usize) {
+        let names: Vec<CertificateName> = self
+            .plan
+            .waiting_for(authority)
+            .take(many)
+            .cloned()
+            .collect();
+        let at = self.shared.clock.now();
+        for name in names {
+            if let Some(turn) = self.plan.turn(&name) {
+                let waits = false;
+                let turn = Turn {
+                    at,
+                    waits,
+                    ..turn.clone()
+                };
+                self.plan.set(name.clone(), turn);
+                let selection = Selection {
+                    ignore_back_off: true,
+                    ..Selection::default()
+                };
+                self.asked.entry(name).or_insert(selection);
+            }
+        }
+    }
+
+    /// Has those at work leave and begin again: they count from an instant that is yet to come.
+    fn begin_anew(&self) {
+        for stop in self.stops.values() {
+            stop.withdraw();
+        }
+    }
+
     /// The first turn of everybody who is not at work.
     async fn plan_all(&mut self) {
         let names: Vec<CertificateName> = self.shared.certificates.keys().cloned().collect();
@@ -315,6 +376,7 @@ impl Crew {
         if has_targets && turn.ends.is_some() && turn.at > now {
             turn.at = now;
             turn.authority = None;
+            turn.waits = false;
         }
         self.plan.set(name, turn);
     }
@@ -349,6 +411,7 @@ impl Crew {
                     at: otherwise,
                     ends: None,
                     authority: None,
+                    waits: false,
                     domain: String::new(),
                 }
             }

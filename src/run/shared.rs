@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use countersign_providers::Provider;
 use countersign_providers::clock::Clock;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::progress::Watchers;
@@ -16,6 +17,7 @@ use crate::dns::Dns;
 use crate::engine::certificate::{Profiles, Specification};
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::Failure;
+use crate::engine::timekeeping::by_own_clock;
 use crate::ledger::Ledger;
 use crate::nameserver::Nameserver;
 use crate::store::{Sealer, Session};
@@ -48,6 +50,17 @@ pub struct Shared {
     pub watchers: Watchers,
     /// Certificates with the same names at the same account take turns: they would get the same order.
     pub turns: Turns,
+}
+
+impl Shared {
+    /// What is to be known before anything else: a sentence each.
+    pub fn notices(&self) -> Vec<String> {
+        let mut notices = self.notices.all();
+        let unsaved = self.session.trouble();
+        notices
+            .extend(unsaved.map(|why| format!("nothing can be saved, so nothing is begun: {why}")));
+        notices
+    }
 }
 
 /// Whose turn it is, by account and names.
@@ -83,6 +96,18 @@ pub struct Authority {
     pub dns: Dns,
     /// Held while the account is made, so that it is made once; shared with those that have the same account.
     pub account: Arc<AccountLock>,
+}
+
+impl Authority {
+    /// The time of day there, as far as it is known to be another.
+    pub fn now(&self, clock: &Clock) -> Timestamp {
+        by_own_clock(clock.now(), -self.ahead(clock).unwrap_or_default())
+    }
+
+    /// How much its clock is ahead of ours, where it said so.
+    pub fn ahead(&self, clock: &Clock) -> Option<SignedDuration> {
+        self.client.word()?.ahead(clock.now(), clock.elapsed())
+    }
 }
 
 /// Held while an account is made; how the last try failed, and when.

@@ -18,6 +18,8 @@ mod contract;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+pub(crate) mod faulty;
+#[cfg(test)]
 pub(crate) mod testing;
 
 use std::fmt;

@@ -1,6 +1,6 @@
 //! One process's hold on the store: the store with the fencing token of its lease, and values kept as JSON.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,12 +12,24 @@ use super::{Fence, Key, Record, Store, StoreError, Version, Write};
 pub struct Session {
     store: Arc<dyn Store>,
     fence: Fence,
+    /// Why the last commit could not be made.
+    trouble: Arc<Mutex<Option<String>>>,
 }
 
 impl Session {
     /// Writes go under `fence`.
     pub fn new(store: Arc<dyn Store>, fence: Fence) -> Self {
-        Self { store, fence }
+        Self {
+            store,
+            fence,
+            trouble: Arc::default(),
+        }
+    }
+
+    /// Why nothing can be saved, if the last try failed.
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.clone()
     }
 
     /// The store, for reading.
@@ -38,6 +50,12 @@ impl Session {
     ) -> Result<Version, StoreError> {
         tracing::trace!(keys = %Keys(writes), "commit");
         let result = self.store.commit(&self.fence, expect, writes).await;
+        let trouble = match &result {
+            // It was looked at, and what it holds is another thing.
+            Ok(_) | Err(StoreError::Conflict(_)) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
         // Many go at the same time, so the outcome says whose it is.
         tracing::trace!(keys = %Keys(writes), ok = result.is_ok(), "committed");
         result

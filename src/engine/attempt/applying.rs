@@ -421,7 +421,10 @@ impl Attempt {
 
     fn failure_of(&self, fault: &CaFault) -> Failure {
         let authority = &self.request.authority;
-        Failure::new(fault.whose(), format!("authority {authority}: {fault}"))
+        Failure {
+            sentence: format!("authority {authority}: {fault}"),
+            ..fault.failure()
+        }
     }
 
     /// It failed there: with several in the configuration, a person wants to know where.

@@ -15,10 +15,10 @@ use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
-use super::store::{Fault, FaultyStore};
 use super::{name, settings};
 use crate::nameserver::{Nameserver, NameserverError, Settings};
 use crate::store::Store;
+use crate::store::faulty::{Fault, FaultyStore};
 
 struct Bench {
     store: Arc<FaultyStore>,

@@ -2,7 +2,6 @@
 
 mod live;
 mod packets;
-mod store;
 
 use std::collections::BTreeMap;
 

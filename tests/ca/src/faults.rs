@@ -38,6 +38,7 @@ pub struct Faults(pub(crate) Arc<Shared>);
 #[derive(Default)]
 pub(crate) struct Plan {
     pub(crate) forbidden: BTreeSet<String>,
+    pub(crate) is_down: bool,
     refused_orders: VecDeque<Problem>,
     http: BTreeMap<Endpoint, VecDeque<HttpFault>>,
     unread: BTreeMap<Endpoint, u32>,
@@ -92,6 +93,11 @@ impl Faults {
             .entry(endpoint)
             .or_default()
             .extend(faults);
+    }
+
+    /// From now on every connection is closed before anything is read, until it is set right again.
+    pub fn set_down(&self, is_down: bool) {
+        self.0.state().faults.is_down = is_down;
     }
 
     /// The next `n` requests to `endpoint` find the connection closed, unprocessed.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderName, HeaderValue, USER_AGENT};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -96,6 +97,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, tls: TlsAc
 async fn connection(shared: Arc<Shared>, stream: TcpStream, tls: TlsAcceptor) {
     // Small replies in both directions: waiting to fill a segment costs 40 ms each time.
     _ = stream.set_nodelay(true);
+    if shared.state().faults.is_down {
+        return;
+    }
     let stream = match deadline(PATIENCE, tls.accept(stream)).await {
         Some(Ok(stream)) => stream,
         Some(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
@@ -121,7 +125,7 @@ async fn answer(
     let target = Target::parse(&path);
     let endpoint = target.as_ref().map_or(Endpoint::Unknown, Target::endpoint);
     if let Some(fault) = before(shared, endpoint)? {
-        return Ok(response(fault));
+        return Ok(response(fault, shared.now()));
     }
     let result = match target {
         Some(target) => dispatch(shared, target, request).await,
@@ -150,14 +154,18 @@ async fn answer(
             status: reply.status,
         });
     }
-    if lost { Err(Lost) } else { Ok(response(reply)) }
+    if lost {
+        Err(Lost)
+    } else {
+        Ok(response(reply, shared.now()))
+    }
 }
 
 /// Counts the request, and takes the faults that come before it is looked at.
 fn before(shared: &Shared, endpoint: Endpoint) -> Result<Option<Reply>, Lost> {
     let mut state = shared.state();
     *state.requests.entry(endpoint).or_default() += 1;
-    if state.faults.take_unread(endpoint) {
+    if state.faults.is_down || state.faults.take_unread(endpoint) {
         return Err(Lost);
     }
     Ok(state.faults.take_http(endpoint).map(|fault| {
@@ -268,11 +276,16 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, Problem> {
     }
 }
 
-fn response(reply: Reply) -> Response<Full<Bytes>> {
+fn response(reply: Reply, now: Timestamp) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(reply.body));
     *response.status_mut() =
         StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
+    // RFC 9110 section 5.6.7.
+    let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    if let Ok(date) = HeaderValue::from_str(&date) {
+        headers.insert(DATE, date);
+    }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(media_type) = reply.media_type {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));

@@ -6,34 +6,34 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::store::{Fence, Key, MemoryStore, Record, Store, StoreError, Version, Write};
+use super::{Fence, Key, MemoryStore, Record, Store, StoreError, Version, Write};
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     #[default]
     None,
     BeforeWriting,
     AfterWriting,
 }
 
-pub(super) struct FaultyStore {
+pub(crate) struct FaultyStore {
     inner: MemoryStore,
     fault: Mutex<Fault>,
 }
 
 impl FaultyStore {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             inner: MemoryStore::new("test"),
             fault: Mutex::default(),
         }
     }
 
-    pub(super) fn fail(&self, fault: Fault) {
+    pub(crate) fn fail(&self, fault: Fault) {
         *self.fault.lock().unwrap() = fault;
     }
 
-    pub(super) async fn fence(&self) -> Fence {
+    pub(crate) async fn fence(&self) -> Fence {
         let (now, ttl) = (Timestamp::UNIX_EPOCH, Duration::from_secs(60));
         self.lease("test", "test", now, ttl).await.unwrap()
     }
