@@ -169,6 +169,40 @@ fn serves_a_valid_pair_at_every_instant_while_it_renews_and_is_reconfigured() {
 }
 
 #[test]
+fn goes_on_by_itself_when_the_dns_host_is_back_and_names_it_until_then() {
+    let mut scene = scene(&["a"]);
+    let daemon = ready(&scene);
+    assert!(eventually(WITHIN, || scene.has("a")));
+    let orders = scene.authority.orders().len();
+    scene.host.bind.stop();
+    // BIND is also where the walk begins.
+    let server = format!("on port {}: ", scene.host.addr().port());
+    let is_told = || {
+        let json = scene.program.run(&["status", "--json"]).expect_code(0);
+        let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+        let failure = &json["certificates"][0]["failure"];
+        let sentence = failure["sentence"].as_str().unwrap_or_default();
+        sentence.contains(&server)
+            && sentence.contains("127.0.0.1: connection refused")
+            && !failure["retry_at"].is_null()
+    };
+    assert!(eventually(LIFETIME, is_told));
+    scene.host.bind.start_again();
+    let is_renewed = || {
+        let orders = scene.authority.orders().split_off(orders);
+        orders.iter().any(|order| order.status == Status::Valid)
+    };
+    assert!(eventually(LIFETIME, is_renewed));
+    let is_well = || {
+        let status = scene.program.run(&["status", "--exit-code"]);
+        status.code == Some(0) && status.stdout.contains("valid")
+    };
+    assert!(eventually(LIFETIME, is_well));
+    ends(daemon);
+    scene.host.expect_clean();
+}
+
+#[test]
 fn says_what_is_going_on_and_does_what_it_is_asked_through_its_socket() {
     let scene = scene(&["a", "b"]);
     let daemon = ready(&scene);
