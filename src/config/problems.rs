@@ -32,7 +32,7 @@ const HARMLESS: [&str; 8] = [
 const LATER: [(&str, &[&str]); 2] = [
     (
         "Root",
-        &["include", "web", "alerts", "heartbeat", "targets"],
+        &["include", "alerts", "heartbeat", "targets"],
     ),
     ("Target", &["verify", "ssh", "command"]),
 ];

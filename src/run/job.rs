@@ -20,6 +20,7 @@ use crate::engine::delivery::Delivery;
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
 use crate::engine::renewal::Reason;
+use crate::measure::{self, Outcome};
 use crate::store::{Keep, Saved, StoreError, Write};
 
 /// Attempts at one authority that must have failed by its own fault before the next one is asked.
@@ -360,6 +361,7 @@ async fn failed_before(
     mut certificate: Saved<Certificate>,
     failure: Failure,
 ) -> Failure {
+    measure::attempt_left(Outcome::Failed, None);
     certificate
         .value
         .failed(shared.clock.now(), failure.clone());

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod delivering;
 mod hands;
+pub mod heartbeat;
 mod job;
 pub mod journal;
 pub mod locate;

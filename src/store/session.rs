@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Fence, Key, Record, Store, StoreError, Version, Write};
+use crate::measure::{self, Went};
 
 /// The store, and the proof that this process may write to it. Cheap to clone.
 #[derive(Clone)]
@@ -38,6 +39,7 @@ impl Session {
     ) -> Result<Version, StoreError> {
         tracing::trace!(keys = %Keys(writes), "commit");
         let result = self.store.commit(&self.fence, expect, writes).await;
+        measure::committed(Went::of(&result));
         // Many go at the same time, so the outcome says whose it is.
         tracing::trace!(keys = %Keys(writes), ok = result.is_ok(), "committed");
         result

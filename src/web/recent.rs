@@ -1,0 +1,88 @@
+//! A value that is made for whoever asks, and for all who ask soon after.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_providers::clock::Clock;
+use tokio::sync::Mutex;
+
+/// One value at a time; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Recent<T> {
+    fresh: Duration,
+    clock: Clock,
+    /// The value, and when it was made by [`Clock::elapsed`].
+    made: Arc<Mutex<Option<(Duration, T)>>>,
+}
+
+impl<T: Clone + Send + 'static> Recent<T> {
+    /// A value is made anew when it is older than `fresh`.
+    pub(super) fn new(fresh: Duration, clock: Clock) -> Self {
+        Self {
+            fresh,
+            clock,
+            made: Arc::default(),
+        }
+    }
+
+    /// The value that there is, or what `make` gives; `None` when that panics. It is made to its end and kept also when
+    /// whoever asked goes away, so that going away and asking again does not make it be made more often.
+    pub(super) async fn get(&self, make: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let recent = self.clone();
+        let task = tokio::spawn(async move {
+            let mut made = recent.made.lock().await;
+            let now = recent.clock.elapsed();
+            match &*made {
+                Some((since, value)) if now.saturating_sub(*since) < recent.fresh => value.clone(),
+                _ => {
+                    let value = make.await;
+                    *made = Some((recent.clock.elapsed(), value.clone()));
+                    value
+                }
+            }
+        });
+        task.await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn is_made_once_for_all_who_ask_soon_and_also_when_they_go_away() {
+        let (clock, hands) = Clock::virtual_at(Timestamp::UNIX_EPOCH);
+        let recent = Recent::new(Duration::from_secs(3), clock.clone());
+        let count = Arc::new(AtomicU32::new(0));
+        let get = || {
+            let (count, clock) = (Arc::clone(&count), clock.clone());
+            recent.get(async move {
+                clock.sleep(Duration::from_secs(1)).await;
+                count.fetch_add(1, Ordering::SeqCst) + 1
+            })
+        };
+        let mut gone = Box::pin(get());
+        tokio::select! {
+            biased;
+            _ = &mut gone => unreachable!("it sleeps"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop(gone);
+        let asked = tokio::spawn(futures_util::future::join(get(), get()));
+        tokio::task::yield_now().await;
+        hands.advance(Duration::from_secs(1));
+        assert_eq!(asked.await.unwrap(), (Some(1), Some(1)));
+        hands.advance(Duration::from_secs(3));
+        let asked = tokio::spawn(get());
+        while count.load(Ordering::SeqCst) < 2 {
+            hands.advance(Duration::from_secs(1));
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(asked.await.unwrap(), Some(2));
+    }
+}
