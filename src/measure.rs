@@ -184,12 +184,7 @@ pub fn propagated(provider: &str, took: Duration) {
 }
 
 /// A DNS host was asked.
-pub fn provider_called(
-    provider: &str,
-    call: Call,
-    refused: Option<ErrorKind>,
-    took: Duration,
-) {
+pub fn provider_called(provider: &str, call: Call, refused: Option<ErrorKind>, took: Duration) {
     let outcome = refused.map_or("success", refusal);
     let labels = [provider, call.as_str(), outcome];
     MEASURES.provider_calls.with_label_values(&labels).inc();
@@ -228,7 +223,10 @@ pub fn nonce_retried() {
 
 /// A certificate was taken to a target, or could not be.
 pub fn delivered(went: Went) {
-    MEASURES.deliveries.with_label_values(&[went.as_str()]).inc();
+    MEASURES
+        .deliveries
+        .with_label_values(&[went.as_str()])
+        .inc();
 }
 
 /// The store made changes durable, or did not.
@@ -243,7 +241,9 @@ pub fn configured(went: Went, now: Timestamp) {
         .last_reload
         .set(if went == Went::Well { 1.0 } else { 0.0 });
     if went == Went::Well {
-        MEASURES.last_good_reload.set(now.as_duration().as_secs_f64());
+        MEASURES
+            .last_good_reload
+            .set(now.as_duration().as_secs_f64());
     }
 }
 

@@ -23,7 +23,8 @@ mod yaml;
 
 pub use checked::{
     Authority, Certificate, Config, Delivery, DnsSettings, ExternalAccount, FileKind,
-    FilesSettings, LogFormat, LogLevel, LogSettings, Look, NameserverSettings, ProviderSettings, WebSettings,
+    FilesSettings, LogFormat, LogLevel, LogSettings, Look, NameserverSettings, ProviderSettings,
+    WebSettings,
 };
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use files::{Finding, Severity};

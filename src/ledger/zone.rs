@@ -200,14 +200,20 @@ impl ZoneTask {
         let clock = self.clock.clone();
         let (provider, zone) = self.at.clone();
         batch
-            .perform(&provider, &*host, &zone, &clock, |record, ensured, result| {
-                self.told(record, ensured, &result);
-                for waiter in waiting.remove(record).into_iter().flatten() {
-                    let _ = waiter
-                        .reply
-                        .send(result.clone().map_err(PresentError::Provider));
-                }
-            })
+            .perform(
+                &provider,
+                &*host,
+                &zone,
+                &clock,
+                |record, ensured, result| {
+                    self.told(record, ensured, &result);
+                    for waiter in waiting.remove(record).into_iter().flatten() {
+                        let _ = waiter
+                            .reply
+                            .send(result.clone().map_err(PresentError::Provider));
+                    }
+                },
+            )
             .await;
         // Wanted by one and given up by the same before it was asked for.
         for waiter in waiting.into_values().flatten() {

@@ -153,7 +153,10 @@ mod tests {
     #[test]
     fn a_request_says_once_whom_it_asks() {
         assert_eq!(asked(&[], "127.0.0.1", &[]), Some(400));
-        assert_eq!(asked(&["localhost", "evil.test"], "127.0.0.1", &[]), Some(400));
+        assert_eq!(
+            asked(&["localhost", "evil.test"], "127.0.0.1", &[]),
+            Some(400)
+        );
         let absolute = Request::builder().uri("http://evil.test/metrics");
         let absolute = absolute.header(HOST, "localhost").body(()).unwrap();
         let checked = Names::new(&[]).check(&absolute, IpAddr::from([127, 0, 0, 1]));

@@ -124,7 +124,10 @@ fn certificates(text: &mut Text, views: &[View]) {
     let mut gauges = text.gauges("countersign_certificate_state", help);
     for view in views {
         for state in State::ALL {
-            let labels = [("certificate", view.name.as_str()), ("state", state.as_str())];
+            let labels = [
+                ("certificate", view.name.as_str()),
+                ("state", state.as_str()),
+            ];
             gauges.sample(&labels, flag(view.state == state));
         }
     }
@@ -190,7 +193,9 @@ fn values(text: &mut Text, shared: &Shared, entries: &[Entry], now: Timestamp) {
         .flat_map(|provider| EntryState::ALL.map(|state| ((provider, state), (0, 0.0))))
         .collect();
     for entry in entries {
-        let age = entry.since().map_or(0.0, |since| between(since, now).as_secs_f64());
+        let age = entry
+            .since()
+            .map_or(0.0, |since| between(since, now).as_secs_f64());
         let (many, oldest) = all
             .entry((entry.record.provider.as_str(), entry.state()))
             .or_default();

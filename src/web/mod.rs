@@ -12,6 +12,11 @@ mod recent;
 mod server;
 mod text;
 
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod testing;
+
 use std::sync::Arc;
 use std::time::Duration;
 

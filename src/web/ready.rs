@@ -58,7 +58,9 @@ impl Readiness {
     /// What there is to say when the look itself failed.
     pub(super) fn unknown() -> Self {
         Self {
-            scheduler: Some("it could not be found out whether all is well; see the log".to_owned()),
+            scheduler: Some(
+                "it could not be found out whether all is well; see the log".to_owned(),
+            ),
             ..Self::default()
         }
     }
@@ -117,7 +119,9 @@ async fn past_return(
     session: &Session,
     now: Timestamp,
 ) -> Result<Option<String>, StoreError> {
-    let all = session.load_all::<Certificate>(records::CERTIFICATES).await?;
+    let all = session
+        .load_all::<Certificate>(records::CERTIFICATES)
+        .await?;
     let gone: Vec<String> = all
         .into_iter()
         .filter(|saved| config.certificates.contains_key(&saved.value.name))

@@ -60,11 +60,12 @@ mod tests {
         let recent = Recent::new(Duration::from_secs(3), clock.clone());
         let count = Arc::new(AtomicU32::new(0));
         let get = || {
-            let (count, clock) = (Arc::clone(&count), clock.clone());
-            recent.get(async move {
+            let (recent, count, clock) = (recent.clone(), Arc::clone(&count), clock.clone());
+            let make = async move {
                 clock.sleep(Duration::from_secs(1)).await;
                 count.fetch_add(1, Ordering::SeqCst) + 1
-            })
+            };
+            async move { recent.get(make).await }
         };
         let mut gone = Box::pin(get());
         tokio::select! {
