@@ -453,7 +453,9 @@ mod tests {
         problem_seen("dns\"} 1\ncountersign_evil 1");
         authority_asked("ca.test:443", "order", Ok(299), Duration::ZERO);
         let text = text();
-        assert!(!text.contains("example") && !text.contains("evil") && !text.contains("299"));
+        for said in ["urn:example", "countersign_evil", "\"299\""] {
+            assert!(!text.contains(said), "{said}");
+        }
         assert!(text.contains(
             r#"countersign_authority_requests_total{host="ca.test:443",status="other",type="order"} 1"#
         ));

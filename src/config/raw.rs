@@ -67,8 +67,7 @@ pub(super) struct Log {
 pub(super) struct Web {
     /// An address with a port. Nobody is asked for a password there, so loopback is best.
     pub(super) listen: Option<String>,
-    /// Names and addresses by which others call this server, besides the address that it listens on; a request for
-    /// any other is refused.
+    /// Names and addresses by which others call this server, besides the address that it listens on; a request for any other is refused.
     pub(super) hosts: Option<Vec<String>>,
     #[serde(flatten)]
     #[schemars(skip)]

@@ -177,7 +177,11 @@ async fn metrics_of_ten_thousand_certificates_take_well_under_a_second() {
     let name = "\ncountersign_certificate_not_after_timestamp_seconds{";
     assert_eq!(all.matches(name).count(), wanted);
     println!("{wanted} certificates: {} bytes in {took:?}", all.len());
-    let limit = if cfg!(debug_assertions) { SLOW_BUILD } else { SOON };
+    let limit = if cfg!(debug_assertions) {
+        SLOW_BUILD
+    } else {
+        SOON
+    };
     assert!(took < limit, "{took:?}");
 }
 

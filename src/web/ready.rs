@@ -34,8 +34,10 @@ pub(super) struct Readiness {
 impl Readiness {
     /// Looks at everything.
     pub(super) async fn look(shared: &Shared, heartbeat: &Heartbeat) -> Self {
-        let written = shared.clock.timeout(PATIENCE, write(shared)).await;
-        let gone = shared.clock.timeout(PATIENCE, gone(shared)).await;
+        let (written, gone) = tokio::join!(
+            shared.clock.timeout(PATIENCE, write(shared)),
+            shared.clock.timeout(PATIENCE, gone(shared)),
+        );
         let silent = || Err("the store does not answer; look at its disk".to_owned());
         let (store, certificates) = match (written.unwrap_or_else(silent), gone) {
             (Err(sentence), Some(Ok(certificates))) => (Some(sentence), certificates),
@@ -149,4 +151,62 @@ fn has_gone(issued: &Issued, now: Timestamp) -> Option<String> {
     }
     let point = point_of_no_return(issued.not_before, issued.not_after);
     (point <= now).then(|| format!("(since {point}, ends at {})", issued.not_after))
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_providers::clock::Clock;
+
+    use super::*;
+    use crate::web::testing::Site;
+
+    fn turning() -> Heartbeat {
+        Heartbeat::new(Clock::system(), PATIENCE)
+    }
+
+    async fn reasons(site: &Site, heartbeat: &Heartbeat) -> String {
+        let found = Readiness::look(&site.shared(), heartbeat).await;
+        found.reasons().join("\n")
+    }
+
+    #[tokio::test]
+    async fn a_scheduler_without_turns_is_a_reason() {
+        let site = Site::with(1).await;
+        let (clock, hands) = Clock::virtual_at(Timestamp::UNIX_EPOCH);
+        let heartbeat = Heartbeat::new(clock, Duration::from_secs(60));
+        assert_eq!(reasons(&site, &heartbeat).await, "");
+        hands.advance(Duration::from_secs(200));
+        let said = reasons(&site, &heartbeat).await;
+        assert!(
+            said.starts_with("the scheduler stands still: its last turn was 200 s ago"),
+            "{said}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_store_that_refuses_is_a_reason() {
+        let site = Site::with(1).await;
+        let shared = site.shared();
+        let store = shared.session.store();
+        let now = shared.clock.now();
+        store
+            .lease("worker", "another", now, PATIENCE)
+            .await
+            .unwrap();
+        let said = reasons(&site, &turning()).await;
+        assert!(
+            said.starts_with("the store cannot be written: the lease worker"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_certificate_is_gone_from_five_sixths_of_its_lifetime_on() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut issued = crate::web::testing::issued(at(0));
+        issued.not_after = at(600);
+        assert_eq!(has_gone(&issued, at(499)), None);
+        assert!(has_gone(&issued, at(500)).unwrap().contains("since"));
+        assert!(has_gone(&issued, at(600)).unwrap().contains("expired"));
+    }
 }

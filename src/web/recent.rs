@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_providers::clock::Clock;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 /// One value at a time; cheap to clone.
 #[derive(Clone)]
@@ -13,36 +13,47 @@ pub(super) struct Recent<T> {
     fresh: Duration,
     clock: Clock,
     /// The value, and when it was made by [`Clock::elapsed`].
-    made: Arc<Mutex<Option<(Duration, T)>>>,
+    made: watch::Sender<Option<(Duration, T)>>,
+    /// Held by whoever makes it.
+    turn: Arc<Mutex<()>>,
 }
 
-impl<T: Clone + Send + 'static> Recent<T> {
+impl<T: Clone + Send + Sync + 'static> Recent<T> {
     /// A value is made anew when it is older than `fresh`.
     pub(super) fn new(fresh: Duration, clock: Clock) -> Self {
         Self {
             fresh,
             clock,
-            made: Arc::default(),
+            made: watch::Sender::new(None),
+            turn: Arc::default(),
         }
     }
 
     /// The value that there is, or what `make` gives; `None` when that panics. It is made to its end and kept also when
-    /// whoever asked goes away, so that going away and asking again does not make it be made more often.
+    /// whoever asked goes away, and by one at a time: however often and by how many it is asked for, and however long
+    /// it takes, nothing piles up.
     pub(super) async fn get(&self, make: impl Future<Output = T> + Send + 'static) -> Option<T> {
-        let recent = self.clone();
-        let task = tokio::spawn(async move {
-            let mut made = recent.made.lock().await;
-            let now = recent.clock.elapsed();
-            match &*made {
-                Some((since, value)) if now.saturating_sub(*since) < recent.fresh => value.clone(),
-                _ => {
-                    let value = make.await;
-                    *made = Some((recent.clock.elapsed(), value.clone()));
-                    value
-                }
-            }
-        });
-        task.await.ok()
+        let asked = self.clock.elapsed();
+        let is_fresh = |since: Duration| asked.saturating_sub(since) < self.fresh;
+        if let Some((_, value)) = self.made.borrow().as_ref().filter(|made| is_fresh(made.0)) {
+            return Some(value.clone());
+        }
+        if let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() {
+            let recent = self.clone();
+            let task = tokio::spawn(async move {
+                let _turn = turn;
+                let value = make.await;
+                let made = (recent.clock.elapsed(), value.clone());
+                recent.made.send_replace(Some(made));
+                value
+            });
+            return task.await.ok();
+        }
+        let mut made = self.made.subscribe();
+        let new = made
+            .wait_for(|made| made.as_ref().is_some_and(|made| made.0 >= asked))
+            .await;
+        new.ok()?.as_ref().map(|(_, value)| value.clone())
     }
 }
 

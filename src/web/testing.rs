@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_providers::clock::{Clock, later};
+use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::Served;
 use crate::config::Config;
 use crate::daemon::Daemon;
-use crate::engine::certificate::{Certificate, Issued};
+use crate::engine::certificate::{Certificate, Issued, Specification};
+use crate::engine::key::KeyType;
 use crate::engine::names::CertificateName;
 use crate::run::heartbeat::Heartbeat;
 use crate::run::progress::Watchers;
@@ -47,7 +49,7 @@ impl Site {
         let shared = daemon.await.unwrap().shared;
         let all = shared.certificates.iter();
         let mut all: Vec<Saved<Certificate>> = all
-            .map(|(name, wanted)| issued(&clock, name, wanted))
+            .map(|(name, wanted)| kept(clock.now(), name, wanted))
             .collect();
         let mut all: Vec<&mut dyn Keep> = all.iter_mut().map(|it| it as &mut dyn Keep).collect();
         shared.session.save(&mut all, Vec::new()).await.unwrap();
@@ -58,15 +60,30 @@ impl Site {
             _directory: directory,
         }
     }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.served.shared()
+    }
 }
 
-fn issued(clock: &Clock, name: &CertificateName, wanted: &Wanted) -> Saved<Certificate> {
-    let now = clock.now();
+fn kept(now: Timestamp, name: &CertificateName, wanted: &Wanted) -> Saved<Certificate> {
     let mut certificate = Certificate::new(name.clone());
     certificate.issued(Issued {
+        specification: wanted.specification.clone(),
+        ..issued(now)
+    });
+    Saved::new(records::certificate(name), certificate)
+}
+
+/// One of 90 days, issued `now`.
+pub(super) fn issued(now: Timestamp) -> Issued {
+    Issued {
         epoch: 1,
         generation: 1,
-        specification: wanted.specification.clone(),
+        specification: Specification {
+            identifiers: Vec::new(),
+            key: KeyType::P256,
+        },
         authority: "letsencrypt".to_owned(),
         profile: None,
         serial: "01".repeat(16),
@@ -75,6 +92,5 @@ fn issued(clock: &Clock, name: &CertificateName, wanted: &Wanted) -> Saved<Certi
         not_before: now,
         not_after: later(now, DAY * 90),
         renew_at: later(now, DAY * 60),
-    });
-    Saved::new(records::certificate(name), certificate)
+    }
 }
