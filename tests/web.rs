@@ -306,6 +306,11 @@ fn a_request_under_a_strangers_name_is_refused() {
 #[test]
 fn slow_clients_hold_nobody_up() {
     let (site, daemon) = issued();
+    let open = || {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()));
+        files.unwrap().count()
+    };
+    let before = open();
     let slow: Vec<TcpStream> = (0..300)
         .map(|nth| {
             let mut stream = TcpStream::connect(site.address()).unwrap();
@@ -321,6 +326,7 @@ fn slow_clients_hold_nobody_up() {
         .collect();
     assert_eq!(site.get("/health").status, 200);
     assert_eq!(site.get("/metrics").status, 200);
+    assert!(open() < before + 80, "{} of {before}", open());
     let renewed = site.scene.program.run(&["renew", "--force"]).expect_code(0);
     assert!(renewed.stdout.contains("1 issued"), "{renewed:?}");
     for mut stream in slow {
