@@ -165,6 +165,7 @@ impl Daemon {
             changed("seal-key", config.seal_key != was.config.seal_key),
             changed("nameserver", config.nameserver != was.config.nameserver),
             changed("log", config.log != was.config.log),
+            changed("web", config.web != was.config.web),
         ];
         let shared = Shared {
             authorities,
@@ -185,6 +186,7 @@ impl Daemon {
                 seal_key: was.config.seal_key.clone(),
                 nameserver: was.config.nameserver.clone(),
                 log: was.config.log,
+                web: was.config.web.clone(),
                 ..config
             }),
         };

@@ -22,10 +22,11 @@ use crate::support::golden::root;
 /// `clock` and `secret`.
 const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &["records"]),
-    ("store", &["engine"]),
-    ("acme", &["engine"]),
+    ("measure", &["engine"]),
+    ("store", &["engine", "measure"]),
+    ("acme", &["engine", "measure"]),
     ("dns", &["engine"]),
-    ("ledger", &["engine", "store", "providers"]),
+    ("ledger", &["engine", "store", "providers", "measure"]),
     ("nameserver", &["store", "providers"]),
     ("deliver", &["engine", "store"]),
     ("config", &["engine", "providers"]),
@@ -33,6 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "run",
         &[
             "engine",
+            "measure",
             "store",
             "acme",
             "dns",

@@ -401,6 +401,8 @@ fn cases() -> Vec<(&'static str, String)> {
         ("dns-addresses", top("dns: {roots: [a.root-servers.net, \"1.2.3.4:53\"], resolvers: [\"1.2.3.4:0\"]}")),
         ("dns-roots-unused", top("dns: {look: resolvers, roots: [192.0.2.1]}")),
         ("log", top("log: {format: xml, level: debgu}")),
+        ("web", top("web: {listen: 9180, hosts: [\"https://monitor.example.com/\", 192.0.2.1]}")),
+        ("web-missing", top("web: {host: [monitor.example.com]}")),
     ]
 }
 

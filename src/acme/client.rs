@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::engine::names::Identifier;
 use crate::engine::order::{AuthorizationSeen, CaFault, ChallengeSeen, OrderSeen};
 use crate::engine::timekeeping::Word;
+use crate::measure;
 
 /// Requests to one authority at once.
 const MAX_AT_ONCE: usize = 16;
@@ -355,6 +356,7 @@ impl Client {
                 return Err(fault);
             }
             refused += 1;
+            measure::nonce_retried();
             if refused >= NONCE_PATIENCE {
                 self.clock.sleep(self.pause()).await;
             }
@@ -422,8 +424,10 @@ impl Client {
         if reply.is_success() {
             return Ok(reply);
         }
+        let problem = problem::of_reply(&reply);
+        measure::problem_seen(&problem.kind);
         Err(CaFault::Refused {
-            problem: problem::of_reply(&reply),
+            problem,
             retry_after: self.retry_after(&reply),
         })
     }

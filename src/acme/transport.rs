@@ -22,6 +22,7 @@ use super::problem::printable;
 use crate::clock::Clock;
 use crate::engine::order::CaFault;
 use crate::engine::timekeeping::Word;
+use crate::measure;
 
 /// A connection is there after this, or not at all.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -170,7 +171,8 @@ impl Transport {
                     "{host} gave no complete answer to {kind} within {seconds} s"
                 )))
             });
-        let elapsed_ms = (self.clock.elapsed() - started).as_secs_f64() * 1_000.0;
+        let took = self.clock.elapsed() - started;
+        let elapsed_ms = took.as_secs_f64() * 1_000.0;
         if let Ok(reply) = &outcome {
             let word = Word {
                 theirs: header::date(&reply.headers),
@@ -180,6 +182,9 @@ impl Transport {
             *self.word.lock().unwrap_or_else(PoisonError::into_inner) = Some(word);
         }
         let kind = kind.as_str();
+        // A URL is asked only where it stands on a host that the configuration names.
+        let status = outcome.as_ref().map(|reply| reply.status);
+        measure::authority_asked(&host, kind, status, took);
         match &outcome {
             Ok(reply) => trace!(kind, status = reply.status, elapsed_ms, "ca reply"),
             Err(fault) => trace!(kind, %fault, elapsed_ms, "ca reply"),

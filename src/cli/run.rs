@@ -14,9 +14,12 @@ use super::words::{clean, count};
 use crate::config::Config;
 use crate::control::{Served, Server};
 use crate::daemon::Daemon;
+use crate::measure::{self, Went};
+use crate::run::heartbeat::Heartbeat;
 use crate::run::progress::Watchers;
 use crate::run::scheduler::{self, Order, Pulse};
 use crate::run::stop::Stop;
+use crate::web;
 
 /// Everybody at work has this long to save what is under way.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -54,9 +57,20 @@ pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
     {
         return Ending::yours(&error);
     }
+    let web = match &config.web {
+        Some(settings) => match web::Server::bind(settings).await {
+            Ok(server) => Some(server),
+            Err(error) => return Ending::yours(&error),
+        },
+        None => None,
+    };
+    measure::configured(Went::Well, clock.now());
     let stop = Stop::default();
     let (orders, told) = mpsc::channel(1);
     let (configured, shared) = watch::channel(Arc::clone(&daemon.shared));
+    let every = between_turns();
+    let heartbeat = Heartbeat::new(clock.clone(), every);
+    let web = web.map(|web| web.start(web::Served::new(shared.clone(), heartbeat.clone())));
     let served = Served {
         shared,
         orders: orders.clone(),
@@ -66,7 +80,8 @@ pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
         Err(error) => return Ending::yours(&error),
     };
     let shared = Arc::clone(&daemon.shared);
-    let mut serving = tokio::spawn(scheduler::serve(shared, told, stop.clone(), pulse()));
+    let pulse = pulse(every, heartbeat);
+    let mut serving = tokio::spawn(scheduler::serve(shared, told, stop.clone(), pulse));
     let many = count(config.certificates.len(), "certificate");
     tracing::info!("ready: {many}, state in {}", config.state.display());
     tell(&[NotifyState::Ready, NotifyState::Status(&many)]);
@@ -90,6 +105,7 @@ pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
     tracing::info!("stopping: orders stay as they are for the next start");
     tell(&[NotifyState::Stopping]);
     drop(server);
+    drop(web);
     stop.park();
     clock.timeout(DRAIN, serving).await;
     tracing::info!("stopped");
@@ -102,6 +118,7 @@ async fn reload(daemon: &mut Daemon, file: &Path, orders: &mpsc::Sender<Order>) 
         Ok(config) => config,
         Err(errors) => {
             tracing::error!("the configuration stays as it was: {errors}");
+            measure::configured(Went::Wrong, daemon.shared.clock.now());
             refused(daemon, &errors.to_string());
             return "the new configuration is refused".to_owned();
         }
@@ -112,12 +129,14 @@ async fn reload(daemon: &mut Daemon, file: &Path, orders: &mpsc::Sender<Order>) 
         Err(error) => {
             let sentence = clean(&error.to_string());
             tracing::error!("the configuration stays as it was: {sentence}");
+            measure::configured(Went::Wrong, daemon.shared.clock.now());
             refused(daemon, &sentence);
             return "the new configuration is refused".to_owned();
         }
     };
     // The receiver lives as long as the scheduler, whose end is seen elsewhere.
     let _ = orders.send(Order::Reload(Arc::clone(&daemon.shared))).await;
+    measure::configured(Went::Well, daemon.shared.clock.now());
     tracing::info!("reloaded: {many}");
     let restart = restart.iter().map(|key| format!("`{key}`"));
     let restart = restart.collect::<Vec<_>>().join(", ");
@@ -158,13 +177,19 @@ impl Signals {
     }
 }
 
+/// The scheduler has a turn at least this often.
+fn between_turns() -> Duration {
+    sd_notify::watchdog_enabled().map_or(NO_WATCHDOG, |limit| NO_WATCHDOG.min(limit / 2))
+}
+
 /// The scheduler itself keeps systemd's watchdog quiet: when it stands still, the service is started again.
-fn pulse() -> Pulse {
-    let watchdog = sd_notify::watchdog_enabled();
+fn pulse(every: Duration, heartbeat: Heartbeat) -> Pulse {
+    let is_watched = sd_notify::watchdog_enabled().is_some();
     Pulse {
-        every: watchdog.map_or(NO_WATCHDOG, |limit| limit / 2),
+        every,
         beat: Box::new(move || {
-            if watchdog.is_some() {
+            heartbeat.mark();
+            if is_watched {
                 tell(&[NotifyState::Watchdog]);
             }
         }),

@@ -45,6 +45,8 @@ pub struct Config {
     pub seal_key: Option<SecretSource>,
     /// How logs are written.
     pub log: LogSettings,
+    /// What is served over HTTP, and where.
+    pub web: Option<WebSettings>,
     /// The authorities, in the order of the file; at least one.
     pub authorities: Vec<Authority>,
     /// The DNS hosts that may be written to.
@@ -64,6 +66,15 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// From which level on.
     pub level: LogLevel,
+}
+
+/// What is served over HTTP: health and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSettings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Names in lower case and addresses by which it may be called besides that one.
+    pub hosts: Vec<String>,
 }
 
 /// The format of logs.
@@ -328,6 +339,7 @@ impl Checker<'_> {
             .as_ref()
             .map(|it| self.secret(&top.key("seal-key"), it));
         let log = self.log(&top.key("log"), root.log.as_ref());
+        let web = (root.web.as_ref()).map(|it| self.web(&top.key("web"), it));
         let authorities = self.authorities(&top.key("authorities"), root.authorities.as_ref());
         let providers = self.providers(&top.key("providers"), root.providers.as_ref());
         let nameserver = root
@@ -346,6 +358,7 @@ impl Checker<'_> {
             state: state?,
             seal_key: optional(seal_key)?,
             log: log?,
+            web: optional(web)?,
             authorities,
             providers,
             nameserver: optional(nameserver)?,

@@ -18,11 +18,13 @@ mod providers;
 mod raw;
 mod scalars;
 mod targets;
+mod web;
 mod yaml;
 
 pub use checked::{
     Authority, Certificate, Config, Delivery, DnsSettings, ExternalAccount, FileKind,
     FilesSettings, LogFormat, LogLevel, LogSettings, Look, NameserverSettings, ProviderSettings,
+    WebSettings,
 };
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use files::{Finding, Severity};

@@ -30,10 +30,7 @@ const HARMLESS: [&str; 8] = [
 ];
 /// Keys that a later version knows, by the type that will have them.
 const LATER: [(&str, &[&str]); 2] = [
-    (
-        "Root",
-        &["include", "web", "alerts", "heartbeat", "targets"],
-    ),
+    ("Root", &["include", "alerts", "heartbeat", "targets"]),
     ("Target", &["verify", "ssh", "command"]),
 ];
 /// How alike two words must be for one to be offered for the other (Jaro-Winkler).

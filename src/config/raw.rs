@@ -21,6 +21,8 @@ pub(super) struct Root {
     pub(super) seal_key: Option<Secret>,
     /// How logs are written, to stderr.
     pub(super) log: Option<Log>,
+    /// `/health`, `/health/ready` and `/metrics` over HTTP, for `run`. Default: none.
+    pub(super) web: Option<Web>,
     /// The ACME authorities, tried in this order. `letsencrypt`, `letsencrypt-staging`, `google` and `zerossl` have built-in directories.
     pub(super) authorities: Option<Entries<Authority>>,
     /// The DNS hosts that Countersign may write to, under any name; the key inside says which plug-in.
@@ -49,6 +51,24 @@ pub(super) struct Log {
     /// `error`, `warn`, `info`, `debug` or `trace`. Default: info.
     #[schemars(extend("enum" = ["error", "warn", "info", "debug", "trace"]))]
     pub(super) level: Option<String>,
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub(super) unknown: Unknown,
+}
+
+/// What is served over HTTP.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(
+    default,
+    rename_all = "kebab-case",
+    expecting = "a mapping with listen"
+)]
+#[schemars(deny_unknown_fields, extend("required" = ["listen"]))]
+pub(super) struct Web {
+    /// An address with a port. Nobody is asked for a password there, so loopback is best.
+    pub(super) listen: Option<String>,
+    /// Names and addresses by which others call this server, besides the address that it listens on; a request for any other is refused.
+    pub(super) hosts: Option<Vec<String>>,
     #[serde(flatten)]
     #[schemars(skip)]
     pub(super) unknown: Unknown,

@@ -183,6 +183,12 @@ pub fn generation(last: u64, now: Timestamp) -> u64 {
         .max(last + 1)
 }
 
+/// When a generation was made, as its number tells.
+pub fn generated_at(generation: u64) -> Timestamp {
+    let milliseconds = i64::try_from(generation).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -269,5 +275,6 @@ mod tests {
     fn a_generation_is_never_used_twice() {
         assert_eq!(generation(0, at(5)), 5_000);
         assert_eq!(generation(9_000, at(5)), 9_001);
+        assert_eq!(generated_at(5_000), at(5));
     }
 }

@@ -70,6 +70,9 @@ pub struct Entry {
     not_before: Option<Timestamp>,
     /// The last failure, for `status`.
     pub failure: Option<Failure>,
+    /// Since when it is in its [`State`]; not known of what was saved by versions that did not note it.
+    #[serde(default)]
+    since: Option<Timestamp>,
     /// Whether this process made the request whose outcome is open; a request of a dead process stays in doubt.
     #[serde(skip)]
     asked_here: bool,
@@ -93,6 +96,39 @@ enum Presence {
     Present,
     /// It was there, and the host is or was being asked to add it again.
     Again,
+}
+
+/// Where an entry stands, for whoever watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Somebody wants the value, and the host has not said that it is there.
+    Wanted,
+    /// It is there, and somebody wants it.
+    Present,
+    /// Nobody wants it, and it may still be there.
+    Withdrawing,
+    /// It is gone; a late write is awaited.
+    Watched,
+}
+
+impl State {
+    /// Every one.
+    pub const ALL: [Self; 4] = [
+        Self::Wanted,
+        Self::Present,
+        Self::Withdrawing,
+        Self::Watched,
+    ];
+
+    /// In one word, for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wanted => "wanted",
+            Self::Present => "present",
+            Self::Withdrawing => "withdrawing",
+            Self::Watched => "watched",
+        }
+    }
 }
 
 /// What an entry wants of the host.
@@ -134,6 +170,7 @@ impl Entry {
             turn: 0,
             not_before: None,
             failure: None,
+            since: None,
             asked_here: false,
             awaited: false,
             refused: false,
@@ -147,6 +184,7 @@ impl Entry {
 
     /// Records what happened. An outcome of an effect that is not wanted any more is still news of the host.
     pub fn apply(&mut self, now: Timestamp, event: Event) {
+        let was = self.state();
         match event {
             Event::Intended(owner) => self.intended(owner),
             Event::Released(owner) => {
@@ -158,6 +196,24 @@ impl Entry {
             Event::Removed(outcome) => self.removed(now, outcome),
             Event::Looked(outcome) => self.looked(now, outcome),
         }
+        if self.since.is_none() || self.state() != was {
+            self.since = Some(now);
+        }
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> State {
+        match (self.owners.is_empty(), self.presence) {
+            (false, Presence::Present) => State::Present,
+            (false, _) => State::Wanted,
+            (true, Presence::Absent) => State::Watched,
+            (true, _) => State::Withdrawing,
+        }
+    }
+
+    /// Since when, if that is known.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.since
     }
 
     /// Whether the entry can be forgotten.

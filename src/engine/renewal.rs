@@ -78,6 +78,12 @@ pub fn renew_at(
     }
 }
 
+/// From when on a certificate that has no successor will hardly get one in time: at 5/6 of its lifetime, and renewals
+/// are never later than that by themselves.
+pub fn point_of_no_return(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
+    later(not_before, between(not_before, not_after) * 5 / 6)
+}
+
 /// When to try again after the `count`th failure in a row.
 pub fn retry_at(
     now: Timestamp,
@@ -106,6 +112,14 @@ mod tests {
         let (begin, end) = (at(0), at(90 * 86_400));
         assert_eq!(renew_at(begin, begin, end, 0.0), at(60 * 86_400));
         assert_eq!(renew_at(begin, begin, end, 1.0), at(60 * 86_400 - 77_760));
+    }
+
+    #[test]
+    fn a_renewal_comes_before_the_point_of_no_return() {
+        let (begin, end) = (at(0), at(90 * 86_400));
+        let point = point_of_no_return(begin, end);
+        assert_eq!(point, at(75 * 86_400));
+        assert!(renew_at(begin, begin, end, 0.0) < point);
     }
 
     #[test]

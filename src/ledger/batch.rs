@@ -8,6 +8,7 @@ use countersign_providers::record::{Change, Verb, Zone};
 use countersign_providers::{Context, ErrorKind, Provider, ProviderError};
 
 use crate::engine::ledger::RecordId;
+use crate::measure::{self, Call};
 
 /// A call to a DNS host has this long.
 pub(super) const CALL_DEADLINE: Duration = Duration::from_secs(30);
@@ -40,6 +41,7 @@ impl Batch {
     /// Makes the changes; `told` hears of each value whether it was to be there and what came of it.
     pub(super) async fn perform(
         self,
+        provider: &str,
         host: &dyn Provider,
         zone: &Zone,
         clock: &Clock,
@@ -51,6 +53,7 @@ impl Batch {
             let changes: Vec<Change> = part.iter().map(|(_, change)| change.clone()).collect();
             tracing::trace!(zone = %zone.name, changes = changes.len(), "provider call");
             let context = context(clock);
+            let asked = clock.elapsed();
             let result = match clock
                 .timeout(CALL_DEADLINE, host.apply(zone, &changes, &context))
                 .await
@@ -59,6 +62,8 @@ impl Batch {
                 None => Err(no_answer(zone)),
             };
             tracing::trace!(zone = %zone.name, ok = result.is_ok(), "provider reply");
+            let refused = result.as_ref().err().map(|error| error.kind);
+            measure::provider_called(provider, Call::Apply, refused, clock.elapsed() - asked);
             match result {
                 Err(error) if part.len() > 1 && is_of_one_name(error.kind) => {
                     let rest = part.split_off(part.len() / 2);

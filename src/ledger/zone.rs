@@ -15,6 +15,7 @@ use super::batch::CALL_DEADLINE;
 use super::{Approaching, Hosts, Inner, Leaving, PREFIX, PresentError, key};
 use crate::engine::EffectId;
 use crate::engine::ledger::{Effect, Entry, Event, Owner, RecordId};
+use crate::measure::{self, Call};
 use crate::store::{Keep, Saved, Session, StoreError, Write};
 
 /// A batch waits this long for authorizations that are on their way, or for more removals.
@@ -197,16 +198,22 @@ impl ZoneTask {
             return;
         };
         let clock = self.clock.clone();
-        let zone = self.at.1.clone();
+        let (provider, zone) = self.at.clone();
         batch
-            .perform(&*host, &zone, &clock, |record, ensured, result| {
-                self.told(record, ensured, &result);
-                for waiter in waiting.remove(record).into_iter().flatten() {
-                    let _ = waiter
-                        .reply
-                        .send(result.clone().map_err(PresentError::Provider));
-                }
-            })
+            .perform(
+                &provider,
+                &*host,
+                &zone,
+                &clock,
+                |record, ensured, result| {
+                    self.told(record, ensured, &result);
+                    for waiter in waiting.remove(record).into_iter().flatten() {
+                        let _ = waiter
+                            .reply
+                            .send(result.clone().map_err(PresentError::Provider));
+                    }
+                },
+            )
             .await;
         // Wanted by one and given up by the same before it was asked for.
         for waiter in waiting.into_values().flatten() {
@@ -237,11 +244,15 @@ impl ZoneTask {
             .map(|(_, record)| record.name.clone())
             .collect();
         let context = super::batch::context(&self.clock);
+        let asked = self.clock.elapsed();
         let looked = host.observe(&self.at.1, &names, &context);
         let seen = match self.clock.timeout(CALL_DEADLINE, looked).await {
             Some(seen) => seen,
             None => Err(super::batch::no_answer(&self.at.1)),
         };
+        let refused = seen.as_ref().err().map(|error| error.kind);
+        let took = self.clock.elapsed() - asked;
+        measure::provider_called(&self.at.0, Call::Observe, refused, took);
         let now = self.clock.now();
         for (_, record) in looks {
             let there = seen.clone().map(|sets| {

@@ -13,6 +13,7 @@ use crate::engine::certificate::{Certificate, Issued};
 use crate::engine::delivery::{Delivery, Effect, Event};
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
+use crate::measure::{self, Went};
 use crate::store::{Saved, StoreError};
 
 /// Brings every delivery of `certificate` as far as it goes now, without the pauses after failures when a person
@@ -159,9 +160,13 @@ async fn bring(
     }
     save(shared, &mut delivery, &mut journal).await?;
     match delivery.value.failure() {
-        Some((failure, _)) => Err(failure.clone()),
+        Some((failure, _)) => {
+            measure::delivered(Went::Wrong);
+            Err(failure.clone())
+        }
         None => {
             if !was_done {
+                measure::delivered(Went::Well);
                 tracing::info!(certificate = %name, "delivered to {}", to.name);
                 let target = to.name.clone();
                 shared.watchers.tell(name, Progress::Delivered { target });

@@ -21,6 +21,7 @@ use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
 use crate::engine::renewal::{Due, Reason};
 use crate::engine::timekeeping::{CLOCK_STEP, by_own_clock};
+use crate::measure::{self, Outcome};
 use crate::store::{Keep, Saved, StoreError, Write};
 
 /// Attempts at one authority that must have failed by its own fault before the next one is asked.
@@ -372,6 +373,7 @@ async fn failed_before(
     mut certificate: Saved<Certificate>,
     failure: Failure,
 ) -> Failure {
+    measure::attempt_left(Outcome::Failed, None);
     certificate
         .value
         .failed(shared.clock.now(), failure.clone());

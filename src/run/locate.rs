@@ -14,6 +14,7 @@ use crate::dns::{DnsError, DnsErrorKind, Walk, Whose as Blame};
 use crate::engine::attempt::{LocateFault, Located};
 use crate::engine::names::Identifier;
 use crate::engine::reaction::{Failure, Whose};
+use crate::measure::{self, Call};
 
 /// A provider has this long to say which zones it holds.
 const ZONES_DEADLINE: std::time::Duration = std::time::Duration::from_secs(15);
@@ -92,7 +93,14 @@ async fn holder(
     };
     let asked = candidates.map(|(name, provider)| {
         let context = &context;
-        async move { (name, provider.zones(&walk.owner, context).await) }
+        async move {
+            let asked = context.clock.elapsed();
+            let zones = provider.zones(&walk.owner, context).await;
+            let refused = zones.as_ref().err().map(|error| error.kind);
+            let took = context.clock.elapsed() - asked;
+            measure::provider_called(name, Call::Zones, refused, took);
+            (name, zones)
+        }
     });
     for (name, zones) in join_all(asked).await {
         match zones {

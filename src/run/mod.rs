@@ -4,6 +4,7 @@ pub mod accounts;
 mod clockwatch;
 pub mod delivering;
 mod hands;
+pub mod heartbeat;
 mod job;
 pub mod journal;
 pub mod locate;

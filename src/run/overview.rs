@@ -1,8 +1,9 @@
 //! What there is to say of every certificate: from the configuration, the store, and what is going on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::shared::specification;
@@ -17,7 +18,7 @@ use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
 use crate::engine::renewal::Due;
 use crate::ledger;
-use crate::store::{Session, StoreError};
+use crate::store::{Key, Session, StoreError};
 
 /// Everything at one instant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -127,6 +128,9 @@ pub struct Left {
 }
 
 impl State {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::None, Self::Valid, Self::Expired];
+
     /// As written in `status --json`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -158,10 +162,14 @@ impl Overview {
         now: Timestamp,
         at_work: &BTreeMap<CertificateName, Step>,
     ) -> Result<Self, StoreError> {
-        let mut certificates = Vec::new();
-        for (name, wanted) in &config.certificates {
-            certificates.push(view(config, name, wanted, session, now, at_work).await?);
-        }
+        let kept = match session {
+            Some(session) => Kept::load(session).await?,
+            None => Kept::default(),
+        };
+        let certificates = config.certificates.iter();
+        let certificates = certificates
+            .map(|(name, wanted)| view(config, name, wanted, &kept, now, at_work))
+            .collect();
         let left = match session {
             Some(session) => left(config, session).await?,
             None => Vec::new(),
@@ -185,27 +193,48 @@ impl Overview {
     }
 }
 
-async fn view(
+/// What the store keeps of all certificates: few large reads, however many there are.
+#[derive(Default)]
+struct Kept {
+    certificates: HashMap<Key, Certificate>,
+    attempts: HashMap<Key, Attempt>,
+    deliveries: HashMap<Key, Delivery>,
+}
+
+impl Kept {
+    async fn load(session: &Session) -> Result<Self, StoreError> {
+        Ok(Self {
+            certificates: by_key(session, records::CERTIFICATES).await?,
+            attempts: by_key(session, records::ATTEMPTS).await?,
+            deliveries: by_key(session, records::DELIVERIES).await?,
+        })
+    }
+}
+
+async fn by_key<T: Serialize + DeserializeOwned>(
+    session: &Session,
+    prefix: &str,
+) -> Result<HashMap<Key, T>, StoreError> {
+    let all = session.load_all(prefix).await?.into_iter();
+    Ok(all.map(|saved| (saved.key, saved.value)).collect())
+}
+
+fn view(
     config: &Config,
     name: &CertificateName,
     wanted: &config::Certificate,
-    session: Option<&Session>,
+    kept: &Kept,
     now: Timestamp,
     at_work: &BTreeMap<CertificateName, Step>,
-) -> Result<View, StoreError> {
+) -> View {
     let step = at_work.get(name).copied();
-    let (mut certificate, mut parked) = (Certificate::new(name.clone()), None);
-    if let Some(session) = session {
-        if let Some(saved) = session.load(records::certificate(name)).await? {
-            certificate = saved.value;
-        }
-        let saved = session.load::<Attempt>(records::attempt(name)).await?;
-        parked = saved.map(|saved| saved.value);
-    }
-    let mut deliveries = Vec::new();
-    for to in &wanted.deliver {
-        deliveries.push(delivery(name, &to.target, session, certificate.current.as_ref()).await?);
-    }
+    let certificate = kept.certificates.get(&records::certificate(name)).cloned();
+    let certificate = certificate.unwrap_or_else(|| Certificate::new(name.clone()));
+    let parked = kept.attempts.get(&records::attempt(name)).cloned();
+    let targets = wanted.deliver.iter().map(|to| to.target.as_str());
+    let deliveries: Vec<Delivered> = targets
+        .map(|target| delivery(name, target, kept, certificate.current.as_ref()))
+        .collect();
     let state = match &certificate.current {
         None => State::None,
         Some(issued) if issued.not_after <= now => State::Expired,
@@ -224,7 +253,7 @@ async fn view(
         None if due.at > now && parked.is_none() => Activity::Idle,
         _ => Activity::Waiting,
     };
-    Ok(View {
+    View {
         name: name.clone(),
         names: wanted.names.iter().map(ToString::to_string).collect(),
         state,
@@ -235,7 +264,7 @@ async fn view(
         parked,
         failure,
         deliveries,
-    })
+    }
 }
 
 /// The certificate's own trouble first: without a certificate there is nothing to deliver.
@@ -255,29 +284,21 @@ fn failing(certificate: &Certificate, deliveries: &[Delivered]) -> Option<Failin
     })
 }
 
-async fn delivery(
+fn delivery(
     name: &CertificateName,
     target: &str,
-    session: Option<&Session>,
+    kept: &Kept,
     current: Option<&Issued>,
-) -> Result<Delivered, StoreError> {
-    let saved = match session {
-        Some(session) => {
-            let key = records::delivery(name, target);
-            session.load::<Delivery>(key).await?
-        }
-        None => None,
-    };
+) -> Delivered {
+    let kept = kept.deliveries.get(&records::delivery(name, target));
     let newest = current.map(|issued| issued.generation);
-    let known = saved.filter(|saved| saved.value.wanted() == newest);
-    Ok(match known {
-        Some(saved) => Delivered {
+    match kept.filter(|kept| kept.wanted() == newest) {
+        Some(kept) => Delivered {
             target: target.to_owned(),
-            state: saved.value.state(),
-            generation: saved.value.wanted(),
-            since: saved.value.since(),
-            failure: saved
-                .value
+            state: kept.state(),
+            generation: kept.wanted(),
+            since: kept.since(),
+            failure: kept
                 .failure()
                 .map(|(failure, again)| (failure.clone(), again)),
         },
@@ -289,7 +310,7 @@ async fn delivery(
             since: None,
             failure: None,
         },
-    })
+    }
 }
 
 /// Values that nobody wants any more, and those whose host is not configured any more.

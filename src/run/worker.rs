@@ -21,6 +21,7 @@ use crate::engine::attempt::{Attempt, Effect, End, Request, Step};
 use crate::engine::certificate::Certificate;
 use crate::engine::order::CaFault;
 use crate::engine::reaction::{Failure, Whose};
+use crate::measure::{self, Outcome};
 use crate::store::{Keep, Saved, Write};
 
 /// Says of an attempt that it was left because a person wanted the pass to stop.
@@ -58,6 +59,10 @@ pub struct Worker {
     walks: BTreeMap<usize, Arc<Walk>>,
     approaching: usize,
     step: Option<Step>,
+    /// The step that it is at, and since when.
+    timed: (Step, Duration),
+    /// The DNS hosts that were asked for a value, and when, by authorization.
+    presented: BTreeMap<usize, (String, Duration)>,
     trouble: Option<String>,
     stop: Stop,
 }
@@ -134,6 +139,7 @@ impl Worker {
         let request = &attempt.value.request;
         let journal = Journal::new(request.certificate.clone(), request.epoch);
         shared.watchers.tell(&request.certificate, Progress::Began);
+        let timed = (attempt.value.step(), shared.clock.elapsed());
         Self {
             shared,
             account,
@@ -143,6 +149,8 @@ impl Worker {
             walks: BTreeMap::new(),
             approaching: 0,
             step: None,
+            timed,
+            presented: BTreeMap::new(),
             trouble: None,
             stop,
         }
@@ -215,6 +223,23 @@ impl Worker {
         }
     }
 
+    /// From asking for a value to calling the authority to look: then every nameserver has it.
+    fn time_propagation(&mut self, effect: &Effect) {
+        let now = self.shared.clock.elapsed();
+        match effect {
+            Effect::Present { part, record, .. } => {
+                let asked = || (record.provider.clone(), now);
+                self.presented.entry(*part).or_insert_with(asked);
+            }
+            Effect::Respond { part, .. } => {
+                if let Some((provider, asked)) = self.presented.remove(part) {
+                    measure::propagated(&provider, now - asked);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn reached(&self, until: Until) -> bool {
         match until {
             Until::Decided => self.attempt.value.end().is_some(),
@@ -264,6 +289,7 @@ impl Worker {
         let now = self.shared.clock.now();
         self.journal
             .note(now, format!("left for another time: {}", failure.sentence));
+        measure::attempt_left(Outcome::Postponed, Some(self.attempt.value.step()));
         if !is_interruption(failure) {
             self.certificate.value.failed(now, failure.clone());
         }
@@ -273,9 +299,14 @@ impl Worker {
         Ok(countersign_providers::clock::later(now, DRAIN))
     }
 
-    fn start(&self, running: &mut Running, effects: impl IntoIterator<Item = (EffectId, Effect)>) {
+    fn start(
+        &mut self,
+        running: &mut Running,
+        effects: impl IntoIterator<Item = (EffectId, Effect)>,
+    ) {
         for (id, effect) in effects {
             if running.ids.insert(id.clone()) {
+                self.time_propagation(&effect);
                 running.tasks.spawn(self.perform(id, effect));
             }
         }
@@ -328,6 +359,7 @@ impl Worker {
         }
         let mut writes = done.writes;
         self.attempt.value.apply(now, id, done.event);
+        self.count(decided, now);
         match self.attempt.value.end().cloned() {
             Some(End::Failed(_)) if decided => {
                 if let Some(until) = self.attempt.value.held_until() {
@@ -350,6 +382,25 @@ impl Worker {
             }
         }
         writes
+    }
+
+    /// Notes for the metrics that a step is over, and the attempt unless that was `decided` before.
+    fn count(&mut self, decided: bool, now: Timestamp) {
+        let (step, since) = self.timed;
+        let is = self.attempt.value.step();
+        if is != step {
+            let elapsed = self.shared.clock.elapsed();
+            measure::step_over(step, elapsed - since);
+            self.timed = (is, elapsed);
+        }
+        let outcome = match self.attempt.value.end() {
+            Some(End::Issued) if !decided => Outcome::Issued,
+            Some(End::Failed(_)) if !decided => Outcome::Failed,
+            _ => return,
+        };
+        measure::attempt_left(outcome, Some(step));
+        let took = countersign_providers::clock::between(self.attempt.value.started, now);
+        measure::attempt_over(outcome, took);
     }
 
     /// Removes the material of the generation before the one that is being replaced.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Fence, Key, Record, Store, StoreError, Version, Write};
+use crate::measure::{self, Went};
 
 /// The store, and the proof that this process may write to it. Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +57,7 @@ impl Session {
             Err(error) => Some(error.to_string()),
         };
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        measure::committed(Went::of(&result));
         // Many go at the same time, so the outcome says whose it is.
         tracing::trace!(keys = %Keys(writes), ok = result.is_ok(), "committed");
         result

@@ -35,6 +35,40 @@ pub enum Step {
 }
 
 impl Step {
+    /// Every one.
+    pub const ALL: [Self; 12] = [
+        Self::Ordering,
+        Self::LookingAtOrder,
+        Self::LookingAtAuthorizations,
+        Self::Locating,
+        Self::Presenting,
+        Self::Proving,
+        Self::Responding,
+        Self::AwaitingValidation,
+        Self::Finalizing,
+        Self::AwaitingCertificate,
+        Self::Downloading,
+        Self::Closing,
+    ];
+
+    /// In one word, for metrics.
+    pub fn as_word(self) -> &'static str {
+        match self {
+            Self::Ordering => "ordering",
+            Self::LookingAtOrder => "looking-at-order",
+            Self::LookingAtAuthorizations => "looking-at-authorizations",
+            Self::Locating => "locating",
+            Self::Presenting => "presenting",
+            Self::Proving => "proving",
+            Self::Responding => "responding",
+            Self::AwaitingValidation => "awaiting-validation",
+            Self::Finalizing => "finalizing",
+            Self::AwaitingCertificate => "awaiting-certificate",
+            Self::Downloading => "downloading",
+            Self::Closing => "closing",
+        }
+    }
+
     /// For people.
     pub fn as_str(self) -> &'static str {
         match self {
