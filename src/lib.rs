@@ -12,6 +12,7 @@
 //! - [`config`]: as typed, then checked once.
 //! - [`run`]: decides what runs next, performs effects, feeds events back.
 //! - [`control`]: the local socket of whoever holds the store.
+//! - [`notify`]: alerts to people, and the heartbeat.
 //! - [`daemon`]: puts it all together from a configuration.
 //! - [`cli`]: arguments and what people see.
 
@@ -25,6 +26,7 @@ pub mod dns;
 pub mod engine;
 pub mod ledger;
 pub mod nameserver;
+pub mod notify;
 pub mod run;
 pub mod store;
 

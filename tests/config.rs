@@ -290,6 +290,11 @@ fn authorities(list: &str) -> String {
     changed("{letsencrypt: {agree-to-terms: true}}", list)
 }
 
+/// With one way to a person.
+fn alerts(alert: &str) -> String {
+    top(&format!("alerts: [{alert}]"))
+}
+
 fn top(line: &str) -> String {
     format!("{}{line}\n", minimal())
 }
@@ -336,6 +341,27 @@ fn cases() -> Vec<(&'static str, String)> {
         ("secret-env", top("seal-key: {env: $SEAL}")),
         ("secret-credential", top("seal-key: {credential: ../seal}")),
         ("secret-command", top("seal-key: {command: pass show seal}")),
+        ("alert-kinds", alerts("{webhook: https://hooks.test/x, command: [mail]}")),
+        ("alert-none", alerts("{}")),
+        ("alert-unknown-kind", alerts("{webhok: https://hooks.test/x}")),
+        ("alert-plain-http", alerts("{webhook: \"http://hooks.test/hunter2\"}")),
+        ("alert-not-a-url", alerts("{webhook: {url: hunter2}}")),
+        ("alert-password-in-url", alerts("{webhook: {url: \"https://hunter2:hunter2@hooks.test/x\"}}")),
+        ("alert-scheme", alerts("{webhook: \"mailto://hunter2/x\"}")),
+        ("alert-no-url", alerts("{webhook: {template: json}}")),
+        ("alert-template", alerts("{webhook: {url: https://hooks.test/x, template: jsn}}")),
+        ("alert-url-form", alerts("{webhook: {url: {value: hunter2}}}")),
+        ("alert-command", alerts("{command: []}")),
+        ("alert-command-line", alerts("{command: mail -s x}")),
+        ("alert-smtp-missing", alerts("{smtp: {}}")),
+        ("alert-smtp-server", alerts("{smtp: {server: \"smtp://mail.test:587\", from: a@mail.test, to: [b@mail.test]}}")),
+        ("alert-smtp-port", alerts("{smtp: {server: \"mail.test:0\", from: a@mail.test, to: [b@mail.test]}}")),
+        ("alert-smtp-addresses", alerts("{smtp: {server: mail.test, from: \"Ops <a@mail.test>\", to: [\"b@mail.test\\r\\nBcc: c@mail.test\"]}}")),
+        ("alert-smtp-nobody", alerts("{smtp: {server: mail.test, from: a@mail.test, to: []}}")),
+        ("alert-smtp-no-password", alerts("{smtp: {server: mail.test, from: a@mail.test, to: [b@mail.test], username: a}}")),
+        ("alert-smtp-no-username", alerts("{smtp: {server: mail.test, from: a@mail.test, to: [b@mail.test], password: {env: X}}}")),
+        ("alert-smtp-password", alerts("{smtp: {server: mail.test, from: a@mail.test, to: [b@mail.test], username: a, password: hunter2}}")),
+        ("heartbeat", top("heartbeat: http://hc.test/hunter2")),
         ("ip-name", names("[example.com, 192.0.2.1]")),
         ("ip-name-6", names("[\"2001:db8::1\"]")),
         ("covered-name", names("[\"*.example.com\", WWW.Example.com., example.com]")),

@@ -14,6 +14,7 @@ use super::words::{clean, count};
 use crate::config::Config;
 use crate::control::{Served, Server};
 use crate::daemon::Daemon;
+use crate::notify::{Notifier, Rounds};
 use crate::run::progress::Watchers;
 use crate::run::scheduler::{self, Order, Pulse};
 use crate::run::stop::Stop;
@@ -66,7 +67,9 @@ pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
         Err(error) => return Ending::yours(&error),
     };
     let shared = Arc::clone(&daemon.shared);
-    let mut serving = tokio::spawn(scheduler::serve(shared, told, stop.clone(), pulse()));
+    let notifier = Notifier::start(Arc::clone(&shared));
+    let pulse = pulse(notifier.rounds());
+    let mut serving = tokio::spawn(scheduler::serve(shared, told, stop.clone(), pulse));
     let many = count(config.certificates.len(), "certificate");
     tracing::info!("ready: {many}, state in {}", config.state.display());
     tell(&[NotifyState::Ready, NotifyState::Status(&many)]);
@@ -78,6 +81,7 @@ pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
                     tell(&[NotifyState::Reloading]);
                     let said = reload(&mut daemon, file, &orders).await;
                     configured.send_replace(Arc::clone(&daemon.shared));
+                    notifier.reload(Arc::clone(&daemon.shared));
                     tell(&[NotifyState::Ready, NotifyState::Status(&said)]);
                 }
             },
@@ -91,7 +95,7 @@ pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
     tell(&[NotifyState::Stopping]);
     drop(server);
     stop.park();
-    clock.timeout(DRAIN, serving).await;
+    tokio::join!(clock.timeout(DRAIN, serving), notifier.stop());
     tracing::info!("stopped");
     Ending::Done
 }
@@ -159,11 +163,12 @@ impl Signals {
 }
 
 /// The scheduler itself keeps systemd's watchdog quiet: when it stands still, the service is started again.
-fn pulse() -> Pulse {
+fn pulse(rounds: Rounds) -> Pulse {
     let watchdog = sd_notify::watchdog_enabled();
     Pulse {
         every: watchdog.map_or(NO_WATCHDOG, |limit| limit / 2),
         beat: Box::new(move || {
+            rounds.beat();
             if watchdog.is_some() {
                 tell(&[NotifyState::Watchdog]);
             }

@@ -13,6 +13,7 @@ use crate::engine::certificate::Profiles;
 use crate::engine::key::KeyType;
 use crate::engine::names::{CertificateName, Identifier};
 
+use super::alerts::{Address, AlertChannel};
 use super::certificates::Defined;
 use super::error::{ConfigError, ConfigErrors, SHOWN};
 use super::names::{AuthorityName, ProviderName};
@@ -45,6 +46,10 @@ pub struct Config {
     pub seal_key: Option<SecretSource>,
     /// How logs are written.
     pub log: LogSettings,
+    /// Where a person hears of failures and recoveries.
+    pub alerts: Vec<AlertChannel>,
+    /// What is called after each healthy round.
+    pub heartbeat: Option<Address>,
     /// The authorities, in the order of the file; at least one.
     pub authorities: Vec<Authority>,
     /// The DNS hosts that may be written to.
@@ -328,6 +333,11 @@ impl Checker<'_> {
             .as_ref()
             .map(|it| self.secret(&top.key("seal-key"), it));
         let log = self.log(&top.key("log"), root.log.as_ref());
+        let alerts = self.alerts(&top.key("alerts"), root.alerts.as_deref());
+        let heartbeat = root
+            .heartbeat
+            .as_ref()
+            .map(|it| self.address_of(&top.key("heartbeat"), it));
         let authorities = self.authorities(&top.key("authorities"), root.authorities.as_ref());
         let providers = self.providers(&top.key("providers"), root.providers.as_ref());
         let nameserver = root
@@ -346,6 +356,8 @@ impl Checker<'_> {
             state: state?,
             seal_key: optional(seal_key)?,
             log: log?,
+            alerts,
+            heartbeat: optional(heartbeat)?,
             authorities,
             providers,
             nameserver: optional(nameserver)?,

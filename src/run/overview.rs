@@ -107,6 +107,8 @@ pub struct Delivered {
     pub since: Option<Timestamp>,
     /// Why it is not there, and when it is tried again.
     pub failure: Option<(Failure, Option<Timestamp>)>,
+    /// How often it failed in a row.
+    pub failures: u32,
 }
 
 /// A TXT value that should be gone.
@@ -185,7 +187,8 @@ impl Overview {
     }
 }
 
-async fn view(
+/// One certificate of `config`, without all the others.
+pub async fn view(
     config: &Config,
     name: &CertificateName,
     wanted: &config::Certificate,
@@ -247,11 +250,12 @@ fn failing(certificate: &Certificate, deliveries: &[Delivered]) -> Option<Failin
             count: trouble.count,
         });
     }
-    let (failure, retry_at) = deliveries.iter().find_map(|it| it.failure.clone())?;
+    let failing = deliveries.iter().find(|it| it.failure.is_some())?;
+    let (failure, retry_at) = failing.failure.clone()?;
     Some(Failing {
         failure,
         retry_at,
-        count: 1,
+        count: failing.failures,
     })
 }
 
@@ -276,6 +280,7 @@ async fn delivery(
             state: saved.value.state(),
             generation: saved.value.wanted(),
             since: saved.value.since(),
+            failures: saved.value.failures(),
             failure: saved
                 .value
                 .failure()
@@ -288,6 +293,7 @@ async fn delivery(
             generation: newest,
             since: None,
             failure: None,
+            failures: 0,
         },
     })
 }

@@ -11,6 +11,9 @@ pub const ATTEMPTS: &str = "attempt/";
 /// Begins the keys of deliveries.
 pub const DELIVERIES: &str = "delivery/";
 
+/// Begins the keys of what was announced of certificates.
+pub const ALERTS: &str = "alert/";
+
 /// A certificate of the configuration.
 pub fn certificate(name: &CertificateName) -> Key {
     Key::of(&["certificate", name.as_str()])
@@ -53,6 +56,11 @@ pub fn account_key(id: &AccountId) -> Key {
         &id.directory,
         id.external.as_deref().unwrap_or("-"),
     ])
+}
+
+/// What was announced of one certificate, and what is still to be sent.
+pub fn alert(name: &CertificateName) -> Key {
+    Key::of(&["alert", name.as_str()])
 }
 
 /// One certificate at one target.
