@@ -17,6 +17,7 @@ mod daemon;
 mod demo;
 mod issuance;
 mod kill;
+mod notify;
 mod rfc2136;
 mod servers;
 mod support;
