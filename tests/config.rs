@@ -183,7 +183,15 @@ async fn a_look_at_the_files_finds_what_is_missing_and_what_is_open() {
     std::fs::write(directory.path().join("closed"), "secret").unwrap();
     let closed = directory.path().join("closed");
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let hook = directory.path().join("hook");
+    std::fs::write(&hook, "https://hooks.test/x\n").unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o600)).unwrap();
     let text = "
+alerts:
+  - webhook: {url: {file: open}}
+  - webhook: {url: {file: hook}}
+  - smtp: {server: mail.test, from: a@mail.test, to: [b@mail.test], username: a, password: {env: NO_SUCH}, trust: closed}
+heartbeat: {file: no-hook}
 authorities: {corp: {directory: https://ca.test/dir, trust: closed, insecure: true}}
 providers:
   a: {rfc2136: {server: 127.0.0.1, tsig: {keyfile: open}}}
@@ -211,6 +219,22 @@ certificates: {x: {names: [x.test]}}
         (
             Severity::Error,
             "providers.c.rfc2136.tsig.keyfile: D/missing: No such file or directory (os error 2)",
+        ),
+        (
+            Severity::Error,
+            "alerts[2].smtp.password: the environment variable NO_SUCH is not set",
+        ),
+        (
+            Severity::Error,
+            "heartbeat: D/no-hook: No such file or directory (os error 2)",
+        ),
+        (
+            Severity::Error,
+            "alerts[0].webhook.url: file D/open: this is not a URL with a host",
+        ),
+        (
+            Severity::Error,
+            "alerts[2].smtp.trust: D/closed has no certificate in it",
         ),
         (
             Severity::Error,

@@ -14,6 +14,7 @@ use crate::support::command::Running;
 use crate::support::mail::{LOGIN, MailServer};
 use crate::support::process::eventually;
 use crate::support::stepwise::{self, Stepwise};
+use crate::support::tls::Identity;
 use crate::support::tsig::Key;
 use crate::support::webhook::{Answer, Request, Webhook};
 
@@ -193,6 +194,27 @@ fn channels_that_are_down_or_slow_delay_nobody_and_get_their_alert_once_when_the
             .iter()
             .all(|hook| hook.taken("/").len() == 2)
     );
+}
+
+#[test]
+fn https_is_trusted_by_the_systems_roots_and_nothing_is_followed_elsewhere() {
+    let (known, unknown) = (Identity::loopback(), Identity::loopback());
+    let (good, strange) = (Webhook::https(&known), Webhook::https(&unknown));
+    let away = Webhook::start();
+    away.answer(Answer::Status(302));
+    let alerts = [&good, &strange, &away].map(|hook| format!("  - webhook: {}\n", hook.url("/")));
+    let mut scene = refused(&format!("alerts:\n{}", alerts.concat()));
+    let roots = scene.program.path("roots.pem");
+    std::fs::write(&roots, &known.root).unwrap();
+    scene.program = (scene.program).env("SSL_CERT_FILE", &roots.to_string_lossy());
+    let daemon = start(&scene);
+    assert!(eventually(WITHIN, || good.taken("/").len() == 1));
+    let said = || scene.program.run(&["status"]).expect_code(0).stdout;
+    for wanted in ["invalid peer certificate: ", "it answered 302"] {
+        assert!(eventually(WITHIN, || said().contains(wanted)), "{}", said());
+    }
+    ends(daemon);
+    assert!(away.taken("/elsewhere").is_empty() && strange.taken("/").is_empty());
 }
 
 /// What a mail must be, whoever reads it.

@@ -100,6 +100,19 @@ pub enum AddressError {
     Scheme(String),
 }
 
+impl AlertChannel {
+    /// What people call it, without what may be a secret.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Webhook { address, .. } => format!("webhook {}", address.shown()),
+            Self::Smtp(smtp) => format!("mail server {}:{}", smtp.host, smtp.port),
+            Self::Command(argv) => {
+                format!("command {}", argv.first().map_or("", String::as_str))
+            }
+        }
+    }
+}
+
 impl Address {
     /// Parses a URL that may be called: https, or http on loopback.
     pub fn judge(text: &str) -> Result<Url, AddressError> {

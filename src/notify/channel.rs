@@ -1,4 +1,4 @@
-//! One way to a person: what it is called, and what carries messages there.
+//! One way to a person: what stands for it in the store, and what carries messages there.
 
 use async_trait::async_trait;
 use ring::digest;
@@ -42,17 +42,6 @@ pub(super) fn id(channel: &AlertChannel) -> String {
     let start = digest.as_ref().iter().take(8);
     let start: String = start.map(|byte| format!("{byte:02x}")).collect();
     format!("{kind}-{start}")
-}
-
-/// What people call it.
-pub(super) fn name(channel: &AlertChannel) -> String {
-    match channel {
-        AlertChannel::Webhook { address, .. } => format!("webhook {}", address.shown()),
-        AlertChannel::Smtp(smtp) => format!("mail server {}:{}", smtp.host, smtp.port),
-        AlertChannel::Command(argv) => {
-            format!("command {}", argv.first().map_or("", String::as_str))
-        }
-    }
 }
 
 /// What brings messages there.

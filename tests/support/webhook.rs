@@ -1,8 +1,12 @@
 //! An HTTP server of a few lines that keeps what it is sent, and answers as it is told: well, with an error, or not.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::tls::Identity;
 
 /// What it does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,24 +56,42 @@ struct Shared {
     /// Those that were answered with success.
     taken: Mutex<Vec<Request>>,
     hear: Mutex<Arc<Hear>>,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl Webhook {
     /// One that answers 200.
     pub fn start() -> Self {
+        Self::with(None)
+    }
+
+    /// The same over HTTPS.
+    pub fn https(identity: &Identity) -> Self {
+        Self::with(Some(identity.server()))
+    }
+
+    fn with(tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("bound above");
         let shared = Arc::new(Shared {
             answer: Mutex::new(Answer::Status(200)),
             taken: Mutex::default(),
             hear: Mutex::new(Arc::new(|| {})),
+            tls,
         });
         let all = Arc::clone(&shared);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let shared = Arc::clone(&all);
                 // An error is a client that went away.
-                std::thread::spawn(move || shared.serve(stream));
+                std::thread::spawn(move || match &shared.tls {
+                    None => shared.serve(stream),
+                    Some(tls) => {
+                        let connection = ServerConnection::new(Arc::clone(tls));
+                        let connection = connection.map_err(std::io::Error::other)?;
+                        shared.serve(StreamOwned::new(connection, stream))
+                    }
+                });
             }
         });
         Self { address, shared }
@@ -77,7 +99,11 @@ impl Webhook {
 
     /// The URL of `path`.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        let scheme = match self.shared.tls {
+            Some(_) => "https",
+            None => "http",
+        };
+        format!("{scheme}://{}{path}", self.address)
     }
 
     /// From now on it answers so.
@@ -105,8 +131,8 @@ impl Webhook {
 }
 
 impl Shared {
-    fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
-        let mut reader = BufReader::new(stream.try_clone()?);
+    fn serve(&self, stream: impl Read + Write) -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream);
         let mut line = String::new();
         reader.read_line(&mut line)?;
         let mut words = line.split_whitespace().map(str::to_owned);
@@ -141,10 +167,14 @@ impl Shared {
         }
         hear();
         match answer {
-            Answer::Status(status) => write!(
-                stream,
-                "HTTP/1.1 {status} Said\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
-            ),
+            Answer::Status(status) => {
+                let stream = reader.get_mut();
+                write!(
+                    stream,
+                    "HTTP/1.1 {status} Said\r\nLocation: /elsewhere\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+                )?;
+                stream.flush()
+            }
             // Until the client gives up.
             Answer::Nothing => reader.read(&mut [0]).map(drop),
         }
