@@ -12,6 +12,7 @@
 //! - [`config`]: as typed, then checked once.
 //! - [`run`]: decides what runs next, performs effects, feeds events back.
 //! - [`control`]: the local socket of whoever holds the store.
+//! - [`notify`]: alerts to people, and the heartbeat.
 //! - [`web`]: health and metrics over HTTP; [`measure`] counts and times what it shows.
 //! - [`daemon`]: puts it all together from a configuration.
 //! - [`cli`]: arguments and what people see.
@@ -27,6 +28,7 @@ pub mod engine;
 pub mod ledger;
 pub mod measure;
 pub mod nameserver;
+pub mod notify;
 pub mod run;
 pub mod store;
 pub mod web;

@@ -185,12 +185,16 @@ fn the_configurations_of_the_readme_are_accepted() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let blocks = readme.split("```yaml\n").skip(1);
     let blocks: Vec<&str> = blocks.map(|it| it.split("```").next().unwrap()).collect();
-    let [bind, private] = blocks[..] else {
+    let [bind, private, alerts] = blocks[..] else {
         panic!("{blocks:?}")
     };
-    // The second shows only what differs.
+    // The others show only what differs.
     let rest = &bind[bind.find("providers:").unwrap()..];
-    for text in [bind.to_owned(), format!("{private}{rest}")] {
+    for text in [
+        bind.to_owned(),
+        format!("{private}{rest}"),
+        format!("{alerts}{bind}"),
+    ] {
         let parsed = Config::parse(Path::new("README.md"), &text);
         assert!(parsed.is_ok(), "{}", parsed.unwrap_err());
     }

@@ -183,7 +183,15 @@ async fn a_look_at_the_files_finds_what_is_missing_and_what_is_open() {
     std::fs::write(directory.path().join("closed"), "secret").unwrap();
     let closed = directory.path().join("closed");
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let hook = directory.path().join("hook");
+    std::fs::write(&hook, "https://hooks.test/x\n").unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o600)).unwrap();
     let text = "
+alerts:
+  - webhook: {url: {file: open}}
+  - webhook: {url: {file: hook}}
+  - smtp: {server: mail.test, from: a@mail.test, to: [b@mail.test], username: a, password: {env: NO_SUCH}, trust: closed}
+heartbeat: {file: no-hook}
 authorities: {corp: {directory: https://ca.test/dir, trust: closed, insecure: true}}
 providers:
   a: {rfc2136: {server: 127.0.0.1, tsig: {keyfile: open}}}
@@ -211,6 +219,22 @@ certificates: {x: {names: [x.test]}}
         (
             Severity::Error,
             "providers.c.rfc2136.tsig.keyfile: D/missing: No such file or directory (os error 2)",
+        ),
+        (
+            Severity::Error,
+            "alerts[2].smtp.password: the environment variable NO_SUCH is not set",
+        ),
+        (
+            Severity::Error,
+            "heartbeat: D/no-hook: No such file or directory (os error 2)",
+        ),
+        (
+            Severity::Error,
+            "alerts[0].webhook.url: file D/open: this is not a URL with a host",
+        ),
+        (
+            Severity::Error,
+            "alerts[2].smtp.trust: D/closed has no certificate in it",
         ),
         (
             Severity::Error,
@@ -290,6 +314,11 @@ fn authorities(list: &str) -> String {
     changed("{letsencrypt: {agree-to-terms: true}}", list)
 }
 
+/// With one way to a person.
+fn alerts(alert: &str) -> String {
+    top(&format!("alerts: [{alert}]"))
+}
+
 fn top(line: &str) -> String {
     format!("{}{line}\n", minimal())
 }
@@ -336,6 +365,27 @@ fn cases() -> Vec<(&'static str, String)> {
         ("secret-env", top("seal-key: {env: $SEAL}")),
         ("secret-credential", top("seal-key: {credential: ../seal}")),
         ("secret-command", top("seal-key: {command: pass show seal}")),
+        ("alert-kinds", alerts("{webhook: https://hooks.test/x, command: [mail]}")),
+        ("alert-none", alerts("{}")),
+        ("alert-unknown-kind", alerts("{webhok: https://hooks.test/x}")),
+        ("alert-plain-http", alerts("{webhook: \"http://hooks.test/hunter2\"}")),
+        ("alert-not-a-url", alerts("{webhook: {url: hunter2}}")),
+        ("alert-password-in-url", alerts("{webhook: {url: \"https://hunter2:hunter2@hooks.test/x\"}}")),
+        ("alert-scheme", alerts("{webhook: \"mailto://hunter2/x\"}")),
+        ("alert-no-url", alerts("{webhook: {template: json}}")),
+        ("alert-template", alerts("{webhook: {url: https://hooks.test/x, template: jsn}}")),
+        ("alert-url-form", alerts("{webhook: {url: {value: hunter2}}}")),
+        ("alert-command", alerts("{command: []}")),
+        ("alert-command-line", alerts("{command: mail -s x}")),
+        ("alert-smtp-missing", alerts("{smtp: {}}")),
+        ("alert-smtp-server", alerts("{smtp: {server: \"smtp://mail.test:587\", from: a@mail.test, to: [b@mail.test]}}")),
+        ("alert-smtp-port", alerts("{smtp: {server: \"mail.test:0\", from: a@mail.test, to: [b@mail.test]}}")),
+        ("alert-smtp-addresses", alerts("{smtp: {server: mail.test, from: \"Ops <a@mail.test>\", to: [\"b@mail.test\\r\\nBcc: c@mail.test\"]}}")),
+        ("alert-smtp-nobody", alerts("{smtp: {server: mail.test, from: a@mail.test, to: []}}")),
+        ("alert-smtp-no-password", alerts("{smtp: {server: mail.test, from: a@mail.test, to: [b@mail.test], username: a}}")),
+        ("alert-smtp-no-username", alerts("{smtp: {server: mail.test, from: a@mail.test, to: [b@mail.test], password: {env: X}}}")),
+        ("alert-smtp-password", alerts("{smtp: {server: mail.test, from: a@mail.test, to: [b@mail.test], username: a, password: hunter2}}")),
+        ("heartbeat", top("heartbeat: http://hc.test/hunter2")),
         ("ip-name", names("[example.com, 192.0.2.1]")),
         ("ip-name-6", names("[\"2001:db8::1\"]")),
         ("covered-name", names("[\"*.example.com\", WWW.Example.com., example.com]")),

@@ -18,6 +18,7 @@ mod demo;
 mod issuance;
 mod kill;
 mod monitoring;
+mod notify;
 mod rfc2136;
 mod servers;
 mod support;

@@ -69,7 +69,7 @@ pub(super) fn own(kind: &str, detail: String) -> Problem {
 }
 
 /// `text` on one line without control characters, at most `max` characters.
-pub(super) fn printable(text: &str, max: usize) -> String {
+pub(crate) fn printable(text: &str, max: usize) -> String {
     let mut words = String::new();
     for word in text
         .split(|c: char| c.is_whitespace() || !is_visible(c))

@@ -241,7 +241,7 @@ impl Transport {
 
 /// TLS with ring, the system's roots, and `trust` (PEM) beside them. No roots at all is an error, unless the authority
 /// is asked over plain http.
-pub(super) fn tls(trust: Option<&[u8]>, plain: bool) -> Result<ClientConfig, CaFault> {
+pub(crate) fn tls(trust: Option<&[u8]>, plain: bool) -> Result<ClientConfig, CaFault> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(system.certs);
@@ -405,7 +405,8 @@ fn chain(error: &dyn StdError) -> String {
     text
 }
 
-fn last(error: &dyn StdError) -> String {
+/// The innermost cause in words.
+pub(crate) fn last(error: &dyn StdError) -> String {
     let mut innermost = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {

@@ -7,7 +7,7 @@ use countersign_providers::clock::Clock;
 use super::Ending;
 use super::print::{complain, out};
 use super::words::count;
-use crate::config::{Config, Finding, Look, Severity};
+use crate::config::{AlertChannel, Config, Finding, Look, Severity};
 
 /// The configuration was parsed; looks at the rest.
 pub(super) async fn run(config: &Config, clock: &Clock, file: &Path) -> Ending {
@@ -74,6 +74,13 @@ fn configured(config: &Config) -> Vec<String> {
             Look::Resolvers => "through resolvers",
         }
     ));
+    if !config.alerts.is_empty() {
+        let alerts = config.alerts.iter().map(AlertChannel::shown).collect();
+        lines.push(format!("alerts by {}", list(alerts)));
+    }
+    if let Some(heartbeat) = &config.heartbeat {
+        lines.push(format!("heartbeat at {}", heartbeat.shown()));
+    }
     lines.push(format!("state in {}", config.state.display()));
     lines
 }

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::control::{Served, Server};
 use crate::daemon::Daemon;
 use crate::measure::{self, Went};
+use crate::notify::{Notifier, Rounds};
 use crate::run::heartbeat::Heartbeat;
 use crate::run::progress::Watchers;
 use crate::run::scheduler::{self, Order, Pulse};
@@ -80,7 +81,8 @@ pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
         Err(error) => return Ending::yours(&error),
     };
     let shared = Arc::clone(&daemon.shared);
-    let pulse = pulse(every, heartbeat);
+    let notifier = Notifier::start(Arc::clone(&shared));
+    let pulse = pulse(every, heartbeat, notifier.rounds());
     let mut serving = tokio::spawn(scheduler::serve(shared, told, stop.clone(), pulse));
     let many = count(config.certificates.len(), "certificate");
     tracing::info!("ready: {many}, state in {}", config.state.display());
@@ -93,6 +95,7 @@ pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
                     tell(&[NotifyState::Reloading]);
                     let said = reload(&mut daemon, file, &orders).await;
                     configured.send_replace(Arc::clone(&daemon.shared));
+                    notifier.reload(Arc::clone(&daemon.shared));
                     tell(&[NotifyState::Ready, NotifyState::Status(&said)]);
                 }
             },
@@ -107,7 +110,7 @@ pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
     drop(server);
     drop(web);
     stop.park();
-    clock.timeout(DRAIN, serving).await;
+    tokio::join!(clock.timeout(DRAIN, serving), notifier.stop());
     tracing::info!("stopped");
     Ending::Done
 }
@@ -183,12 +186,13 @@ fn between_turns() -> Duration {
 }
 
 /// The scheduler itself keeps systemd's watchdog quiet: when it stands still, the service is started again.
-fn pulse(every: Duration, heartbeat: Heartbeat) -> Pulse {
+fn pulse(every: Duration, heartbeat: Heartbeat, rounds: Rounds) -> Pulse {
     let is_watched = sd_notify::watchdog_enabled().is_some();
     Pulse {
         every,
         beat: Box::new(move || {
             heartbeat.mark();
+            rounds.beat();
             if is_watched {
                 tell(&[NotifyState::Watchdog]);
             }

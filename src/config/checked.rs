@@ -13,6 +13,7 @@ use crate::engine::certificate::Profiles;
 use crate::engine::key::KeyType;
 use crate::engine::names::{CertificateName, Identifier};
 
+use super::alerts::{Address, AlertChannel};
 use super::certificates::Defined;
 use super::error::{ConfigError, ConfigErrors, SHOWN};
 use super::names::{AuthorityName, ProviderName};
@@ -47,6 +48,10 @@ pub struct Config {
     pub log: LogSettings,
     /// What is served over HTTP, and where.
     pub web: Option<WebSettings>,
+    /// Where a person hears of failures and recoveries.
+    pub alerts: Vec<AlertChannel>,
+    /// What is called after each healthy round.
+    pub heartbeat: Option<Address>,
     /// The authorities, in the order of the file; at least one.
     pub authorities: Vec<Authority>,
     /// The DNS hosts that may be written to.
@@ -340,6 +345,11 @@ impl Checker<'_> {
             .map(|it| self.secret(&top.key("seal-key"), it));
         let log = self.log(&top.key("log"), root.log.as_ref());
         let web = (root.web.as_ref()).map(|it| self.web(&top.key("web"), it));
+        let alerts = self.alerts(&top.key("alerts"), root.alerts.as_deref());
+        let heartbeat = root
+            .heartbeat
+            .as_ref()
+            .map(|it| self.address_of(&top.key("heartbeat"), it));
         let authorities = self.authorities(&top.key("authorities"), root.authorities.as_ref());
         let providers = self.providers(&top.key("providers"), root.providers.as_ref());
         let nameserver = root
@@ -359,6 +369,8 @@ impl Checker<'_> {
             seal_key: optional(seal_key)?,
             log: log?,
             web: optional(web)?,
+            alerts,
+            heartbeat: optional(heartbeat)?,
             authorities,
             providers,
             nameserver: optional(nameserver)?,

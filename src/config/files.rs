@@ -11,6 +11,7 @@ use countersign_providers::secret::SecretSource;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use super::alerts::{Address, AlertChannel};
 use super::checked::{Config, ProviderSettings};
 
 /// The permission bit that lets others read.
@@ -49,10 +50,23 @@ impl Config {
         for (path, source) in self.secrets() {
             findings.extend(check_secret(&path, &source, clock).await);
         }
+        findings.extend(self.check_addresses(clock).await);
+        for (nth, channel) in self.alerts.iter().enumerate() {
+            if let AlertChannel::Smtp(smtp) = channel
+                && let Some(trust) = &smtp.trust
+            {
+                let path = format!("alerts[{nth}].smtp.trust");
+                findings.extend(check_roots(&path, trust, "the mail server's TLS"));
+            }
+        }
         for authority in &self.authorities {
             let path = format!("authorities.{}", authority.name);
             if let Some(trust) = &authority.trust {
-                findings.extend(check_roots(&format!("{path}.trust"), trust));
+                findings.extend(check_roots(
+                    &format!("{path}.trust"),
+                    trust,
+                    "the authority's own HTTPS",
+                ));
             }
             if authority.insecure && authority.directory.starts_with("https:") {
                 findings.push(Finding {
@@ -66,6 +80,39 @@ impl Config {
             }
         }
         findings
+    }
+
+    /// The URLs that are kept as secrets, as far as they can be read: what is no URL to call.
+    async fn check_addresses(&self, clock: &Clock) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (path, source) in self.secret_addresses() {
+            let is_run = matches!(source, SecretSource::Command(_));
+            // One that cannot be read is found with the other secrets.
+            if let (false, Ok(secret)) = (is_run, source.read(clock).await)
+                && let Err(error) = Address::judge(secret.expose_text().unwrap_or_default())
+            {
+                findings.push(Finding {
+                    severity: Severity::Error,
+                    message: format!("{path}: {}: {error}", source.describe()),
+                    hint: "put one line there, the URL".to_owned(),
+                });
+            }
+        }
+        findings
+    }
+
+    fn secret_addresses(&self) -> Vec<(String, &SecretSource)> {
+        let webhooks = self.alerts.iter().enumerate();
+        let webhooks = webhooks.filter_map(|(nth, channel)| match channel {
+            AlertChannel::Webhook { address, .. } => {
+                Some((format!("alerts[{nth}].webhook.url"), address))
+            }
+            _ => None,
+        });
+        let heartbeat = self.heartbeat.iter();
+        let all = webhooks.chain(heartbeat.map(|it| ("heartbeat".to_owned(), it)));
+        all.filter_map(|(path, address)| Some((path, address.secret()?)))
+            .collect()
     }
 
     /// Every secret with its path, each source once.
@@ -90,6 +137,15 @@ impl Config {
                 Tsig::Parts { secret, .. } => (format!("{path}.secret"), secret.clone()),
             }));
         }
+        for (nth, channel) in self.alerts.iter().enumerate() {
+            if let AlertChannel::Smtp(smtp) = channel {
+                let login = smtp.login.iter();
+                let path = format!("alerts[{nth}].smtp.password");
+                all.extend(login.map(|(_, password)| (path.clone(), password.clone())));
+            }
+        }
+        let addresses = self.secret_addresses().into_iter();
+        all.extend(addresses.map(|(path, source)| (path, source.clone())));
         let mut seen = BTreeSet::new();
         all.retain(|(_, source)| seen.insert(source.describe()));
         all
@@ -146,7 +202,7 @@ fn secret_hint(source: &SecretSource) -> &'static str {
     }
 }
 
-fn check_roots(path: &str, file: &Path) -> Option<Finding> {
+fn check_roots(path: &str, file: &Path, whose: &str) -> Option<Finding> {
     let problem = match roots_in(file) {
         Ok(0) => "has no certificate in it".to_owned(),
         Ok(_) => return None,
@@ -155,7 +211,7 @@ fn check_roots(path: &str, file: &Path) -> Option<Finding> {
     Some(Finding {
         severity: Severity::Error,
         message: format!("{path}: {} {problem}", file.display()),
-        hint: "name a PEM file with the root certificate of the authority's own HTTPS".to_owned(),
+        hint: format!("name a PEM file with the root certificate of {whose}"),
     })
 }
 

@@ -6,6 +6,7 @@
 //!
 //! A relative path in a configuration is relative to the directory of the configuration file.
 
+mod alerts;
 mod authorities;
 mod certificates;
 mod checked;
@@ -21,6 +22,7 @@ mod targets;
 mod web;
 mod yaml;
 
+pub use alerts::{Address, AddressError, AlertChannel, SmtpSettings, Template};
 pub use checked::{
     Authority, Certificate, Config, Delivery, DnsSettings, ExternalAccount, FileKind,
     FilesSettings, LogFormat, LogLevel, LogSettings, Look, NameserverSettings, ProviderSettings,

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use super::raw::{self, Unknown};
 
 /// Keys whose values may be secrets, or hold one that was written in the wrong place.
-const SENSITIVE: [&str; 7] = [
+const SENSITIVE: [&str; 10] = [
     "secret",
     "mac-key",
     "seal-key",
@@ -16,9 +16,13 @@ const SENSITIVE: [&str; 7] = [
     "external-account",
     "token",
     "password",
+    // Whoever knows the URL may write there.
+    "webhook",
+    "url",
+    "heartbeat",
 ];
 /// Keys below those that hold none.
-const HARMLESS: [&str; 8] = [
+const HARMLESS: [&str; 9] = [
     "keyfile",
     "name",
     "algorithm",
@@ -27,10 +31,11 @@ const HARMLESS: [&str; 8] = [
     "env",
     "credential",
     "command",
+    "template",
 ];
 /// Keys that a later version knows, by the type that will have them.
 const LATER: [(&str, &[&str]); 2] = [
-    ("Root", &["include", "alerts", "heartbeat", "targets"]),
+    ("Root", &["include", "targets"]),
     ("Target", &["verify", "ssh", "command"]),
 ];
 /// How alike two words must be for one to be offered for the other (Jaro-Winkler).

@@ -23,6 +23,10 @@ pub(super) struct Root {
     pub(super) log: Option<Log>,
     /// `/health`, `/health/ready` and `/metrics` over HTTP, for `run`. Default: none.
     pub(super) web: Option<Web>,
+    /// Where a person hears of it: the first failure that needs one, half of the time left gone, recovery; each once.
+    pub(super) alerts: Option<Vec<Alert>>,
+    /// A URL that is called after each healthy round: every 5 minutes while no certificate is failing or expired.
+    pub(super) heartbeat: Option<Address>,
     /// The ACME authorities, tried in this order. `letsencrypt`, `letsencrypt-staging`, `google` and `zerossl` have built-in directories.
     pub(super) authorities: Option<Entries<Authority>>,
     /// The DNS hosts that Countersign may write to, under any name; the key inside says which plug-in.
@@ -69,6 +73,67 @@ pub(super) struct Web {
     pub(super) listen: Option<String>,
     /// Names and addresses by which others call this server, besides the address that it listens on; a request for any other is refused.
     pub(super) hosts: Option<Vec<String>>,
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub(super) unknown: Unknown,
+}
+
+/// One way to a person; exactly one key, which is its kind.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(
+    default,
+    rename_all = "kebab-case",
+    expecting = "a mapping with one of webhook, smtp and command"
+)]
+#[schemars(deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1))]
+pub(super) struct Alert {
+    /// A URL that is sent a POST.
+    pub(super) webhook: Option<Webhook>,
+    /// A mail server.
+    pub(super) smtp: Option<Smtp>,
+    /// A program and its arguments, which gets the text on its standard input; no shell.
+    pub(super) command: Option<Vec<String>>,
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub(super) unknown: Unknown,
+}
+
+/// A webhook in full.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "kebab-case", expecting = "a mapping with url")]
+#[schemars(deny_unknown_fields, extend("required" = ["url"]))]
+pub(super) struct WebhookForm {
+    /// Its URL: https, or http on loopback; or where the URL is, when it is a secret itself.
+    pub(super) url: Option<Address>,
+    /// What is sent: `json`, `slack`, `ntfy` or `text`. Default: json.
+    #[schemars(extend("enum" = ["json", "slack", "ntfy", "text"]))]
+    pub(super) template: Option<String>,
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub(super) unknown: Unknown,
+}
+
+/// A mail server, and who gets mail.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(
+    default,
+    rename_all = "kebab-case",
+    expecting = "a mapping with server, from and to"
+)]
+#[schemars(deny_unknown_fields, extend("required" = ["server", "from", "to"]))]
+pub(super) struct Smtp {
+    /// `host` or `host:port`. Port 465 is TLS from the start, every other one STARTTLS; plain only on loopback without `trust`. Port 587 unless given.
+    pub(super) server: Option<String>,
+    /// The sender's address.
+    pub(super) from: Option<String>,
+    /// The addresses of those who get it.
+    pub(super) to: Option<Vec<String>>,
+    /// Who logs in; left out: nobody does.
+    pub(super) username: Option<String>,
+    /// The password that goes with it.
+    pub(super) password: Option<Secret>,
+    /// A PEM file with extra roots for the server's TLS.
+    pub(super) trust: Option<String>,
     #[serde(flatten)]
     #[schemars(skip)]
     pub(super) unknown: Unknown,
@@ -361,6 +426,29 @@ pub(super) enum OneOrMany {
     Many(Vec<String>),
 }
 
+/// A URL, or where it is when it is a secret itself.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum Address {
+    Url(String),
+    Secret(SecretForm),
+}
+
+/// Never the URL, which may be a secret.
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Address")
+    }
+}
+
+/// A webhook by its URL alone, or in full.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum Webhook {
+    Url(#[schemars(with = "String")] Address),
+    Form(Box<WebhookForm>),
+}
+
 /// A target written in place, or the name of one.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
@@ -520,5 +608,44 @@ impl<'de> Deserialize<'de> for Deliver {
             }
         }
         deserializer.deserialize_any(Place)
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Place;
+        impl<'de> Visitor<'de> for Place {
+            type Value = Address;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a URL, or a mapping that says where it is")
+            }
+            fn visit_str<E>(self, url: &str) -> Result<Address, E> {
+                Ok(Address::Url(url.to_owned()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Address, A::Error> {
+                SecretForm::deserialize(value::MapAccessDeserializer::new(map)).map(Address::Secret)
+            }
+        }
+        deserializer.deserialize_any(Place)
+    }
+}
+
+impl<'de> Deserialize<'de> for Webhook {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Webhook;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a URL, or a mapping with url")
+            }
+            fn visit_str<E>(self, url: &str) -> Result<Webhook, E> {
+                Ok(Webhook::Url(Address::Url(url.to_owned())))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Webhook, A::Error> {
+                WebhookForm::deserialize(value::MapAccessDeserializer::new(map))
+                    .map(|it| Webhook::Form(Box::new(it)))
+            }
+        }
+        deserializer.deserialize_any(Form)
     }
 }

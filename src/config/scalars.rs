@@ -210,7 +210,7 @@ impl Checker<'_> {
         }
     }
 
-    fn secret_form(&mut self, at: &Path<'_>, form: &SecretForm) -> Option<SecretSource> {
+    pub(super) fn secret_form(&mut self, at: &Path<'_>, form: &SecretForm) -> Option<SecretSource> {
         let given = usize::from(form.file.is_some())
             + usize::from(form.env.is_some())
             + usize::from(form.credential.is_some())

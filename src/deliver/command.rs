@@ -1,6 +1,6 @@
-//! Runs the command that makes a server take new files up: an argument vector, never a shell.
+//! Runs a command, such as the one that makes a server take new files up: an argument vector, never a shell.
 //!
-//! The command gets nothing of ours but `PATH`, `HOME` and `LANG`. It has a process group of its own, which is killed
+//! The command gets nothing of our environment but `PATH`, `HOME` and `LANG`, and what it is given. It has a process group of its own, which is killed
 //! when its time is over or nobody waits any more; what it writes is read to the end and mostly thrown away.
 
 use std::collections::VecDeque;
@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin, Command};
 
 /// How long a reload may take.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -55,18 +55,37 @@ pub enum CommandError {
     },
 }
 
+/// What a command is given.
+#[derive(Default)]
+pub struct Given<'a> {
+    /// Variables of its environment.
+    pub environment: &'a [(&'static str, String)],
+    /// What it can read on its standard input.
+    pub input: &'a [u8],
+}
+
 /// Runs `argv` and waits for its end, at most until `deadline` is over.
 pub async fn run(argv: &[String], clock: &Clock, deadline: Duration) -> Result<(), CommandError> {
+    run_with(argv, &Given::default(), clock, deadline).await
+}
+
+/// The same with something given to it.
+pub async fn run_with(
+    argv: &[String],
+    given: &Given<'_>,
+    clock: &Clock,
+    deadline: Duration,
+) -> Result<(), CommandError> {
     let program = argv.first().cloned().unwrap_or_default();
-    let mut group = start(argv).map_err(|error| CommandError::NotStarted {
+    let mut group = start(argv, given).map_err(|error| CommandError::NotStarted {
         program: program.clone(),
         error,
     })?;
     let mut output = Tail::default();
     let ended = clock
-        .timeout(deadline, group.finish(&mut output, clock))
+        .timeout(deadline, group.finish(given.input, &mut output, clock))
         .await;
-    tracing::trace!(program, ?ended, "reload");
+    tracing::trace!(program, ?ended, "command");
     let output = output.harmless();
     match ended {
         Some(Ok(status)) if status.success() => Ok(()),
@@ -91,7 +110,7 @@ pub async fn run(argv: &[String], clock: &Clock, deadline: Duration) -> Result<(
     clippy::disallowed_methods,
     reason = "these three are handed on to the command, and read for nothing else"
 )]
-fn start(argv: &[String]) -> io::Result<Group> {
+fn start(argv: &[String], given: &Given<'_>) -> io::Result<Group> {
     let (program, arguments) = argv
         .split_first()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the command is empty"))?;
@@ -104,8 +123,12 @@ fn start(argv: &[String]) -> io::Result<Group> {
                 .iter()
                 .filter_map(|name| Some((name, std::env::var_os(name)?))),
         )
+        .envs(given.environment.iter().map(|(name, value)| (name, value)))
         .current_dir("/")
-        .stdin(Stdio::null())
+        .stdin(match given.input {
+            [] => Stdio::null(),
+            _ => Stdio::piped(),
+        })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
@@ -119,11 +142,21 @@ struct Group {
 }
 
 impl Group {
-    /// Waits for its end and reads what it says until then.
-    async fn finish(&mut self, output: &mut Tail, clock: &Clock) -> io::Result<ExitStatus> {
+    /// Waits for its end, says `input` to it and reads what it says until then.
+    async fn finish(
+        &mut self,
+        input: &[u8],
+        output: &mut Tail,
+        clock: &Clock,
+    ) -> io::Result<ExitStatus> {
         let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
+        let stdin = self.child.stdin.take();
         let reading = async {
-            tokio::join!(drain(stdout, None), drain(stderr, Some(output)));
+            tokio::join!(
+                say(stdin, input),
+                drain(stdout, None),
+                drain(stderr, Some(output))
+            );
         };
         tokio::pin!(reading);
         let status = tokio::select! {
@@ -152,6 +185,13 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.signal();
+    }
+}
+
+/// It need not read it.
+async fn say(to: Option<ChildStdin>, input: &[u8]) {
+    if let Some(mut to) = to {
+        let _ = to.write_all(input).await;
     }
 }
 
@@ -250,6 +290,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn gets_what_it_is_given_and_need_not_read_it() {
+        let environment = [("COUNTERSIGN_EVENT", "$(id)".to_owned())];
+        let input = vec![b'x'; 1 << 20];
+        let given = Given {
+            environment: &environment,
+            input: &input,
+        };
+        let reads = r#"test "$COUNTERSIGN_EVENT" = '$(id)' && test "$(wc -c)" -eq 1048576"#;
+        for script in [reads, "true"] {
+            let argv = argv(&["sh", "-c", script]);
+            let clock = Clock::system();
+            run_with(&argv, &given, &clock, DEADLINE).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
     async fn much_output_neither_blocks_nor_fills_memory() {
         let error = sh("head -c 3000000 /dev/zero | tr '\\0' x | tee /dev/stderr; exit 1").await;
         let Err(CommandError::Failed { output, .. }) = error else {
@@ -289,7 +345,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_nobody_waits_for_is_killed() {
-        let mut group = start(&argv(&["sleep", "600"])).unwrap();
+        let mut group = start(&argv(&["sleep", "600"]), &Given::default()).unwrap();
         let pid = group.child.id().unwrap().to_string();
         assert!(group.child.try_wait().unwrap().is_none());
         drop(group);

@@ -186,6 +186,11 @@ impl Delivery {
             .map(|failure| (failure, self.not_before))
     }
 
+    /// How often it failed in a row, since somebody asked for it last; at least once where there is a failure.
+    pub fn failures(&self) -> u32 {
+        self.turn.max(u32::from(self.failure.is_some()))
+    }
+
     fn needed(&self) -> Option<Wanted<Effect>> {
         let wanted = self.wanted?;
         let (what, effect) = match (self.inspected, self.installed, self.reloaded) {

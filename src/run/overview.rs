@@ -108,6 +108,8 @@ pub struct Delivered {
     pub since: Option<Timestamp>,
     /// Why it is not there, and when it is tried again.
     pub failure: Option<(Failure, Option<Timestamp>)>,
+    /// How often it failed in a row.
+    pub failures: u32,
 }
 
 /// A TXT value that should be gone.
@@ -168,7 +170,7 @@ impl Overview {
         };
         let certificates = config.certificates.iter();
         let certificates = certificates
-            .map(|(name, wanted)| view(config, name, wanted, &kept, now, at_work))
+            .map(|(name, wanted)| view_of(config, name, wanted, &kept, now, at_work))
             .collect();
         let left = match session {
             Some(session) => left(config, session).await?,
@@ -209,6 +211,28 @@ impl Kept {
             deliveries: by_key(session, records::DELIVERIES).await?,
         })
     }
+
+    /// What there is of one.
+    async fn load_one(
+        session: &Session,
+        name: &CertificateName,
+        wanted: &config::Certificate,
+    ) -> Result<Self, StoreError> {
+        let mut kept = Self::default();
+        if let Some(saved) = session.load(records::certificate(name)).await? {
+            kept.certificates.insert(saved.key, saved.value);
+        }
+        if let Some(saved) = session.load(records::attempt(name)).await? {
+            kept.attempts.insert(saved.key, saved.value);
+        }
+        for to in &wanted.deliver {
+            let key = records::delivery(name, &to.target);
+            if let Some(saved) = session.load(key).await? {
+                kept.deliveries.insert(saved.key, saved.value);
+            }
+        }
+        Ok(kept)
+    }
 }
 
 async fn by_key<T: Serialize + DeserializeOwned>(
@@ -219,7 +243,23 @@ async fn by_key<T: Serialize + DeserializeOwned>(
     Ok(all.map(|saved| (saved.key, saved.value)).collect())
 }
 
-fn view(
+/// One certificate of `config`, without all the others.
+pub async fn view(
+    config: &Config,
+    name: &CertificateName,
+    wanted: &config::Certificate,
+    session: Option<&Session>,
+    now: Timestamp,
+    at_work: &BTreeMap<CertificateName, Step>,
+) -> Result<View, StoreError> {
+    let kept = match session {
+        Some(session) => Kept::load_one(session, name, wanted).await?,
+        None => Kept::default(),
+    };
+    Ok(view_of(config, name, wanted, &kept, now, at_work))
+}
+
+fn view_of(
     config: &Config,
     name: &CertificateName,
     wanted: &config::Certificate,
@@ -276,11 +316,12 @@ fn failing(certificate: &Certificate, deliveries: &[Delivered]) -> Option<Failin
             count: trouble.count,
         });
     }
-    let (failure, retry_at) = deliveries.iter().find_map(|it| it.failure.clone())?;
+    let failing = deliveries.iter().find(|it| it.failure.is_some())?;
+    let (failure, retry_at) = failing.failure.clone()?;
     Some(Failing {
         failure,
         retry_at,
-        count: 1,
+        count: failing.failures,
     })
 }
 
@@ -298,6 +339,7 @@ fn delivery(
             state: kept.state(),
             generation: kept.wanted(),
             since: kept.since(),
+            failures: kept.failures(),
             failure: kept
                 .failure()
                 .map(|(failure, again)| (failure.clone(), again)),
@@ -309,6 +351,7 @@ fn delivery(
             generation: newest,
             since: None,
             failure: None,
+            failures: 0,
         },
     }
 }

@@ -16,6 +16,9 @@ pub fn clock() -> Key {
     Key::of(&["clock"])
 }
 
+/// Begins the keys of what was announced of certificates.
+pub const ALERTS: &str = "alert/";
+
 /// A certificate of the configuration.
 pub fn certificate(name: &CertificateName) -> Key {
     Key::of(&["certificate", name.as_str()])
@@ -58,6 +61,11 @@ pub fn account_key(id: &AccountId) -> Key {
         &id.directory,
         id.external.as_deref().unwrap_or("-"),
     ])
+}
+
+/// What was announced of one certificate, and what is still to be sent.
+pub fn alert(name: &CertificateName) -> Key {
+    Key::of(&["alert", name.as_str()])
 }
 
 /// One certificate at one target.

@@ -1,5 +1,6 @@
 //! What all workers share: the store, the authorities, the providers, the ledger.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
@@ -139,15 +140,16 @@ pub struct Destination {
 
 /// Sentences about the whole, by what they are about; cheap to clone.
 #[derive(Clone, Default)]
-pub struct Notices(Arc<StdMutex<BTreeMap<&'static str, String>>>);
+pub struct Notices(Arc<StdMutex<BTreeMap<Cow<'static, str>, String>>>);
 
 impl Notices {
     /// Says `sentence` about `what` from now on, or nothing.
-    pub fn set(&self, what: &'static str, sentence: Option<String>) {
+    pub fn set(&self, what: impl Into<Cow<'static, str>>, sentence: Option<String>) {
+        let what = what.into();
         let mut notices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match sentence {
             Some(sentence) => drop(notices.insert(what, sentence)),
-            None => drop(notices.remove(what)),
+            None => drop(notices.remove(&what)),
         }
     }
 

@@ -14,8 +14,6 @@ use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -335,16 +333,7 @@ fn client(root: &str) -> reqwest::Client {
 }
 
 fn acceptor(identity: &Identity) -> TlsAcceptor {
-    let chain = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).expect("PEM");
-    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).expect("PEM");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has what TLS needs")
-        .with_no_client_auth()
-        .with_single_cert(vec![chain], key)
-        .expect("the key is the certificate's");
-    TlsAcceptor::from(Arc::new(config))
+    TlsAcceptor::from(identity.server())
 }
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {

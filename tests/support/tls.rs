@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// More than any test server says.
@@ -52,6 +52,20 @@ impl Identity {
             certificate: leaf.pem(),
             key: key.serialize_pem(),
         }
+    }
+
+    /// How a server of this identity talks.
+    pub fn server(&self) -> Arc<ServerConfig> {
+        let chain = CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("PEM");
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("PEM");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring has what TLS needs")
+            .with_no_client_auth()
+            .with_single_cert(vec![chain], key)
+            .expect("the key is the certificate's");
+        Arc::new(config)
     }
 
     /// Writes `root.pem`, `certificate.pem` and `key.pem`.

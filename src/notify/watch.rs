@@ -1,0 +1,590 @@
+//! Looks at certificates when something happened to them or a time has come, saves which alerts are due, and has them
+//! sent. The only one who writes what is stored of alerts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_providers::clock::later;
+use jiff::Timestamp;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::alert::Alert;
+use super::channel;
+use super::heartbeat::{Heart, Rounds};
+use super::outbox::{Outbox, Taken, Told};
+use super::rules::{self, Record};
+use crate::clock::Clock;
+use crate::config::{Address, AlertChannel};
+use crate::engine::names::CertificateName;
+use crate::run::overview;
+use crate::run::progress::{self, Progress};
+use crate::run::records;
+use crate::run::shared::Shared;
+use crate::store::{Keep, Saved, StoreError, Version, Write};
+
+/// A sleep lasts at most this long; then the wall clock is read again.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// What the store refused is done again after this.
+const AFTER_ERROR: Duration = Duration::from_secs(60);
+/// Asked to stop, messages on their way have this long to be taken.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Alerts and heartbeat at work.
+pub struct Notifier {
+    configured: UnboundedSender<Arc<Shared>>,
+    rounds: Rounds,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Notifier {
+    /// Everything that happens from now on is heard, and everything is looked at once.
+    pub fn start(shared: Arc<Shared>) -> Self {
+        let (configured, reloads) = unbounded_channel();
+        let (rounds, stop) = (Rounds::default(), CancellationToken::new());
+        let told = shared.watchers.listen();
+        let watch = Watch::new(shared, rounds.clone(), stop.clone());
+        Self {
+            configured,
+            rounds,
+            stop,
+            task: tokio::spawn(watch.serve(told, reloads)),
+        }
+    }
+
+    /// From now on `shared` holds.
+    pub fn reload(&self, shared: Arc<Shared>) {
+        // It is gone only after a fault that was logged.
+        let _ = self.configured.send(shared);
+    }
+
+    /// What the scheduler tells that it is alive.
+    pub fn rounds(&self) -> Rounds {
+        self.rounds.clone()
+    }
+
+    /// Lets messages on their way be taken, for a moment; the rest is for the next start.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!("alerts: {error}");
+        }
+    }
+}
+
+/// A channel at work.
+struct Sending {
+    settings: AlertChannel,
+    tell: UnboundedSender<Told>,
+    stop: CancellationToken,
+    /// The ids of the alerts that it was told, until it is saved that they were taken.
+    handed: BTreeSet<String>,
+}
+
+struct Watch {
+    shared: Arc<Shared>,
+    clock: Clock,
+    /// When this process began to watch.
+    begun: Timestamp,
+    looks: Looks,
+    /// The channels of the configuration, by their ids.
+    channels: BTreeMap<String, Sending>,
+    taken: UnboundedSender<Taken>,
+    heard: UnboundedReceiver<Taken>,
+    /// What was taken and could not be saved.
+    unsaved: Vec<Taken>,
+    /// Certificates that are failing, have expired or cannot be looked at.
+    unwell: BTreeSet<CertificateName>,
+    health: watch::Sender<bool>,
+    heart: Option<(Address, CancellationToken)>,
+    rounds: Rounds,
+    stop: CancellationToken,
+}
+
+impl Watch {
+    fn new(shared: Arc<Shared>, rounds: Rounds, stop: CancellationToken) -> Self {
+        let (taken, heard) = unbounded_channel();
+        let clock = shared.clock.clone();
+        Self {
+            begun: clock.now(),
+            looks: Looks::default(),
+            channels: BTreeMap::new(),
+            taken,
+            heard,
+            unsaved: Vec::new(),
+            unwell: BTreeSet::new(),
+            health: watch::Sender::new(false),
+            heart: None,
+            rounds,
+            stop,
+            clock,
+            shared,
+        }
+    }
+
+    async fn serve(
+        mut self,
+        mut told: UnboundedReceiver<progress::Told>,
+        mut reloads: UnboundedReceiver<Arc<Shared>>,
+    ) {
+        let stop = self.stop.clone();
+        self.take_over().await;
+        loop {
+            let clock = self.clock.clone();
+            let wake = self.looks.wake().map(|at| clock.until(at));
+            let pause = wake.map_or(LONGEST_SLEEP, |wake| wake.min(LONGEST_SLEEP));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(shared) = reloads.recv() => {
+                    self.shared = shared;
+                    self.take_over().await;
+                }
+                Some(taken) = self.heard.recv() => self.note(taken).await,
+                // What it came to is saved by then.
+                Some((name, progress)) = told.recv() => if matches!(progress, Progress::Finished(_)) {
+                    self.look(&name).await;
+                },
+                () = clock.sleep(pause) => self.look_at_due().await,
+            }
+            self.tell_health();
+        }
+        self.drain().await;
+    }
+
+    /// Has channels and heart as they are configured, and looks at everything once.
+    async fn take_over(&mut self) {
+        self.use_channels();
+        self.use_heart();
+        // What is left of them is found by the next start.
+        if let Err(error) = self.forget_gone().await {
+            tracing::error!("alerts: {error}");
+        }
+        let config = Arc::clone(&self.shared.config);
+        (self.unwell).retain(|name| config.certificates.contains_key(name));
+        for name in config.certificates.keys() {
+            if self.stop.is_cancelled() {
+                return;
+            }
+            self.look(name).await;
+        }
+        self.tell_health();
+    }
+
+    fn use_channels(&mut self) {
+        let configured: BTreeMap<String, AlertChannel> = (self.shared.config.alerts.iter())
+            .map(|settings| (channel::id(settings), settings.clone()))
+            .collect();
+        self.channels.retain(|id, sending| {
+            let stays = configured.get(id) == Some(&sending.settings);
+            if !stays {
+                sending.stop.cancel();
+            }
+            stays
+        });
+        for (id, settings) in configured {
+            if self.channels.contains_key(&id) {
+                continue;
+            }
+            let ((tell, told), stop) = (unbounded_channel(), self.stop.child_token());
+            let outbox = Outbox {
+                id: id.clone(),
+                name: settings.shown(),
+                carrier: channel::carrier(&settings, &self.clock),
+                told,
+                taken: self.taken.clone(),
+                notices: self.shared.notices.clone(),
+                clock: self.clock.clone(),
+                stop: stop.clone(),
+            };
+            tokio::spawn(outbox.serve());
+            let sending = Sending {
+                settings,
+                tell,
+                stop,
+                handed: BTreeSet::new(),
+            };
+            self.channels.insert(id, sending);
+        }
+    }
+
+    fn use_heart(&mut self) {
+        let configured = self.shared.config.heartbeat.clone();
+        let present = self.heart.as_ref().map(|(address, _)| address);
+        if configured.as_ref() == present {
+            return;
+        }
+        if let Some((_, stop)) = self.heart.take() {
+            stop.cancel();
+        }
+        self.heart = configured.map(|address| {
+            let stop = self.stop.child_token();
+            let heart = Heart {
+                address: address.clone(),
+                health: self.health.subscribe(),
+                rounds: self.rounds.clone(),
+                notices: self.shared.notices.clone(),
+                clock: self.clock.clone(),
+                stop: stop.clone(),
+            };
+            tokio::spawn(heart.serve());
+            (address, stop)
+        });
+    }
+
+    /// Of a certificate that is configured no more nothing is sent.
+    async fn forget_gone(&mut self) -> Result<(), StoreError> {
+        let session = &self.shared.session;
+        let all = session.load_all::<Record>(records::ALERTS).await?;
+        let configured = self.shared.config.certificates.keys();
+        let configured: BTreeSet<_> = configured.map(records::alert).collect();
+        for saved in all {
+            if configured.contains(&saved.key) {
+                continue;
+            }
+            self.delete(&saved).await?;
+            for outgoing in saved.value.outbox {
+                for sending in self.channels.values_mut() {
+                    sending.handed.remove(&outgoing.alert.id);
+                    let name = outgoing.alert.certificate.clone();
+                    let _ = sending.tell.send(Told::Drop(name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at every certificate whose time has come, and does again what the store refused.
+    async fn look_at_due(&mut self) {
+        for taken in std::mem::take(&mut self.unsaved) {
+            self.note(taken).await;
+        }
+        while let Some(name) = self.looks.next(self.clock.now()) {
+            self.look(&name).await;
+        }
+    }
+
+    async fn look(&mut self, name: &CertificateName) {
+        let next = match self.try_look(name).await {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(certificate = %name, "alerts: {error}");
+                self.unwell.insert(name.clone());
+                Some(later(self.clock.now(), AFTER_ERROR))
+            }
+        };
+        self.looks.set(name, next);
+    }
+
+    /// When to look again though nothing happens.
+    async fn try_look(&mut self, name: &CertificateName) -> Result<Option<Timestamp>, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let wanted = shared.config.certificates.get(name);
+        let is_asked = !self.channels.is_empty() || self.heart.is_some();
+        let Some(wanted) = wanted.filter(|_| is_asked) else {
+            self.unwell.remove(name);
+            return Ok(None);
+        };
+        let (session, now) = (Some(&shared.session), self.clock.now());
+        let nobody = BTreeMap::new();
+        let view = overview::view(&shared.config, name, wanted, session, now, &nobody).await?;
+        match rules::is_unwell(&view) {
+            true => self.unwell.insert(name.clone()),
+            false => self.unwell.remove(name),
+        };
+        let mut saved = self.load(name).await?;
+        let next = saved.value.look(&view, now, self.begun);
+        if !self.channels.is_empty() {
+            self.save(saved).await?;
+        }
+        Ok(next)
+    }
+
+    /// Notes what a channel has taken.
+    async fn note(&mut self, taken: Taken) {
+        let mut rest = taken.alerts.into_iter();
+        while let Some(alert) = rest.next() {
+            if let Err(error) = self.try_note(&taken.channel, &alert).await {
+                tracing::error!(certificate = %alert.certificate, "alerts: {error}");
+                let alerts = [alert].into_iter().chain(rest).collect();
+                let channel = taken.channel;
+                self.unsaved.push(Taken { channel, alerts });
+                return;
+            }
+        }
+    }
+
+    async fn try_note(&mut self, channel: &str, alert: &Alert) -> Result<(), StoreError> {
+        let mut saved = self.load(&alert.certificate).await?;
+        saved.value.sent(&alert.id, channel);
+        self.save(saved).await?;
+        if let Some(sending) = self.channels.get_mut(channel) {
+            sending.handed.remove(&alert.id);
+        }
+        tracing::debug!(certificate = %alert.certificate, alert = alert.id, channel, "alert taken");
+        Ok(())
+    }
+
+    async fn load(&self, name: &CertificateName) -> Result<Saved<Record>, StoreError> {
+        let key = records::alert(name);
+        let saved = self.shared.session.load(key.clone()).await?;
+        Ok(saved.unwrap_or_else(|| Saved::new(key, Record::default())))
+    }
+
+    /// Saves what is to be kept, and then has sent what is to be sent: also what a process before this one left.
+    async fn save(&mut self, mut saved: Saved<Record>) -> Result<(), StoreError> {
+        saved.value.settle(self.channels.keys());
+        if saved.value.is_empty() {
+            return self.delete(&saved).await;
+        }
+        let session = &self.shared.session;
+        session.save(&mut [&mut saved], Vec::new()).await?;
+        for (id, sending) in &mut self.channels {
+            for outgoing in &saved.value.outbox {
+                let alert = &outgoing.alert;
+                if !outgoing.sent.contains(id) && sending.handed.insert(alert.id.clone()) {
+                    // A channel that has ended is about to be replaced.
+                    let _ = sending.tell.send(Told::Send(Box::new(alert.clone())));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, saved: &Saved<Record>) -> Result<(), StoreError> {
+        let (key, version) = saved.expectation();
+        if version != Version::ABSENT {
+            let gone = [Write::Delete(key.clone())];
+            let session = &self.shared.session;
+            session.commit(&[(key, version)], &gone).await?;
+        }
+        Ok(())
+    }
+
+    fn tell_health(&self) {
+        let is_healthy = self.unwell.is_empty();
+        self.health.send_if_modified(|health| {
+            let was = std::mem::replace(health, is_healthy);
+            was != is_healthy
+        });
+    }
+
+    /// Saves what is taken while the channels end.
+    async fn drain(mut self) {
+        let clock = self.clock.clone();
+        // Their ends close what is heard, once ours is gone.
+        self.taken = unbounded_channel().0;
+        let all = async {
+            while let Some(taken) = self.heard.recv().await {
+                self.note(taken).await;
+            }
+        };
+        clock.timeout(DRAIN, all).await;
+    }
+}
+
+/// When each certificate is looked at next though nothing happens.
+#[derive(Default)]
+struct Looks {
+    times: BTreeMap<CertificateName, Timestamp>,
+    order: BTreeSet<(Timestamp, CertificateName)>,
+}
+
+impl Looks {
+    fn set(&mut self, name: &CertificateName, at: Option<Timestamp>) {
+        if let Some(was) = self.times.remove(name) {
+            self.order.remove(&(was, name.clone()));
+        }
+        if let Some(at) = at {
+            self.times.insert(name.clone(), at);
+            self.order.insert((at, name.clone()));
+        }
+    }
+
+    fn wake(&self) -> Option<Timestamp> {
+        self.order.first().map(|(at, _)| *at)
+    }
+
+    /// The first one whose time has come.
+    fn next(&mut self, now: Timestamp) -> Option<CertificateName> {
+        let (_, name) = self.order.first().filter(|(at, _)| *at <= now)?.clone();
+        self.set(&name, None);
+        Some(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use countersign_providers::clock::VirtualClock;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::daemon::Daemon;
+    use crate::engine::certificate::Certificate;
+    use crate::engine::reaction::{Failure, Whose};
+    use crate::run::progress::Watchers;
+
+    /// A state directory, and a clock that a test turns.
+    struct Stage {
+        directory: tempfile::TempDir,
+        clock: Clock,
+        hands: Arc<VirtualClock>,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let (clock, hands) = Clock::virtual_at("2026-01-01T00:00:00Z".parse().unwrap());
+            Self {
+                directory: tempfile::tempdir().unwrap(),
+                clock,
+                hands,
+            }
+        }
+
+        /// A channel that notes what it is given in the file `name`, and takes it once there is a file `name.open`.
+        fn channel(&self, name: &str) -> String {
+            let path = self.path(name);
+            let script = r#"echo "$COUNTERSIGN_ID" >> "$0"; test -e "$0.open""#;
+            format!("{{command: [sh, -c, '{script}', \"{}\"]}}", path.display())
+        }
+
+        fn config(&self, channels: &[String], certificates: &[&str]) -> Config {
+            let certificates = certificates.iter();
+            let certificates: String = certificates
+                .map(|name| format!("  {name}: {{names: [{name}.test]}}\n"))
+                .collect();
+            let text = format!(
+                "state: {}\nauthorities: {{corp: {{directory: https://ca.test/dir}}}}\n\
+                 providers: {{a: {{rfc2136: {{server: 127.0.0.1}}}}}}\n\
+                 alerts: [{}]\ncertificates:\n{certificates}",
+                self.path("state").display(),
+                channels.join(", "),
+            );
+            Config::parse(Path::new("c.yaml"), &text).unwrap()
+        }
+
+        async fn open(&self, config: &Config) -> Daemon {
+            let opened = Daemon::open(config, self.clock.clone(), Watchers::default());
+            opened.await.unwrap()
+        }
+
+        fn path(&self, name: &str) -> std::path::PathBuf {
+            self.directory.path().join(name)
+        }
+
+        /// The ids of the alerts that the channel `name` was given, each time.
+        fn given(&self, name: &str) -> Vec<String> {
+            let text = std::fs::read_to_string(self.path(name)).unwrap_or_default();
+            text.lines().map(str::to_owned).collect()
+        }
+
+        /// Lets time pass until `is_so`.
+        async fn until(&self, is_so: impl Fn() -> bool) {
+            let system = Clock::system();
+            while !is_so() {
+                assert!(system.elapsed() < Duration::from_secs(60), "it never came");
+                self.hands.advance(Duration::from_secs(1));
+                system.sleep(Duration::from_millis(2)).await;
+            }
+        }
+    }
+
+    /// The person must act before `name` comes.
+    async fn fail(shared: &Shared, name: &str) {
+        let name = CertificateName::parse(name).unwrap();
+        let certificate = Certificate::new(name.clone());
+        let mut saved = Saved::new(records::certificate(&name), certificate);
+        let failure = Failure::new(Whose::You, "no");
+        saved.value.failed(shared.clock.now(), failure);
+        let session = &shared.session;
+        session.save(&mut [&mut saved], Vec::new()).await.unwrap();
+        shared.watchers.tell(&name, Progress::Finished(false));
+    }
+
+    async fn outbox(shared: &Shared, name: &str) -> usize {
+        let name = CertificateName::parse(name).unwrap();
+        let saved = shared.session.load::<Record>(records::alert(&name)).await;
+        saved.unwrap().map_or(0, |saved| saved.value.outbox.len())
+    }
+
+    #[tokio::test]
+    async fn what_was_not_taken_is_sent_by_the_next_process_and_only_there() {
+        let stage = Stage::new();
+        std::fs::write(stage.path("good.open"), "").unwrap();
+        let channels = [stage.channel("good"), stage.channel("bad")];
+        let config = stage.config(&channels, &["web"]);
+        let daemon = stage.open(&config).await;
+        let notifier = Notifier::start(Arc::clone(&daemon.shared));
+        fail(&daemon.shared, "web").await;
+        stage
+            .until(|| !stage.given("good").is_empty() && !stage.given("bad").is_empty())
+            .await;
+        notifier.stop().await;
+        assert_eq!(outbox(&daemon.shared, "web").await, 1);
+        std::fs::write(stage.path("bad.open"), "").unwrap();
+        let before = stage.given("bad").len();
+        let notifier = Notifier::start(Arc::clone(&daemon.shared));
+        stage.until(|| stage.given("bad").len() > before).await;
+        notifier.stop().await;
+        assert_eq!(outbox(&daemon.shared, "web").await, 0);
+        let ids: BTreeSet<String> = [stage.given("good"), stage.given("bad")]
+            .concat()
+            .into_iter()
+            .collect();
+        assert_eq!(ids.len(), 1, "{ids:?}");
+        assert_eq!(stage.given("good").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_channel_that_is_put_right_gets_what_waited_for_it() {
+        let stage = Stage::new();
+        let wrong = stage.config(&[stage.channel("wrong")], &["web", "gone"]);
+        let mut daemon = stage.open(&wrong).await;
+        let notifier = Notifier::start(Arc::clone(&daemon.shared));
+        fail(&daemon.shared, "web").await;
+        fail(&daemon.shared, "gone").await;
+        stage
+            .until(|| !daemon.shared.notices.all().is_empty())
+            .await;
+        std::fs::write(stage.path("right.open"), "").unwrap();
+        let right = stage.config(&[stage.channel("right")], &["web"]);
+        daemon.reload(right).await.unwrap();
+        notifier.reload(Arc::clone(&daemon.shared));
+        stage.until(|| !stage.given("right").is_empty()).await;
+        notifier.stop().await;
+        let given = stage.given("right");
+        assert!(
+            given.len() == 1 && given[0].starts_with("web.failure."),
+            "{given:?}"
+        );
+        assert_eq!(outbox(&daemon.shared, "web").await, 0);
+        assert_eq!(outbox(&daemon.shared, "gone").await, 0);
+        assert!(daemon.shared.notices.all().is_empty());
+    }
+
+    /// At the start and after a reload; without optimisation it may take longer than a release build is given.
+    #[tokio::test]
+    async fn ten_thousand_certificates_are_looked_at_in_seconds_and_then_left_alone() {
+        let stage = Stage::new();
+        let names: Vec<String> = (0..10_000).map(|n| format!("c{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let daemon = stage
+            .open(&stage.config(&[stage.channel("x")], &names))
+            .await;
+        let stop = CancellationToken::new();
+        let mut watch = Watch::new(Arc::clone(&daemon.shared), Rounds::default(), stop.clone());
+        let system = Clock::system();
+        watch.take_over().await;
+        let took = system.elapsed();
+        println!("10,000 certificates: {took:?}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
+        assert_eq!(watch.looks.wake(), None);
+        stop.cancel();
+    }
+}
