@@ -8,6 +8,7 @@
 //! - [`dns`]: the walk from the roots to every authoritative address, and the probes of each.
 //! - [`ledger`]: performs what the engine's ledger wants, a batch a zone.
 //! - [`nameserver`]: the built-in server for delegated challenge names; a provider like any other.
+//! - [`passed`]: sockets that systemd passes to the daemon.
 //! - [`deliver`]: puts certificates where they are used.
 //! - [`config`]: as typed, then checked once.
 //! - [`run`]: decides what runs next, performs effects, feeds events back.
@@ -25,6 +26,7 @@ pub mod dns;
 pub mod engine;
 pub mod ledger;
 pub mod nameserver;
+pub mod passed;
 pub mod run;
 pub mod store;
 

@@ -26,7 +26,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("acme", &["engine"]),
     ("dns", &["engine"]),
     ("ledger", &["engine", "store", "providers"]),
-    ("nameserver", &["store", "providers"]),
+    ("nameserver", &["store", "providers", "passed"]),
+    ("passed", &[]),
     ("deliver", &["engine", "store"]),
     ("config", &["engine", "providers"]),
     (

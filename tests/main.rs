@@ -20,4 +20,5 @@ mod kill;
 mod rfc2136;
 mod servers;
 mod support;
+mod systemd;
 mod wrong_input;

@@ -14,6 +14,7 @@ use super::words::{clean, count};
 use crate::config::Config;
 use crate::control::{Served, Server};
 use crate::daemon::Daemon;
+use crate::passed::PassedSockets;
 use crate::run::progress::Watchers;
 use crate::run::scheduler::{self, Order, Pulse};
 use crate::run::stop::Stop;
@@ -26,6 +27,8 @@ const NO_WATCHDOG: Duration = Duration::from_secs(60);
 /// Notices about the configuration.
 const RELOAD: &str = "reload";
 const RESTART: &str = "restart";
+/// A notice about sockets that were passed.
+const PASSED: &str = "passed";
 
 /// What a person or systemd asks for.
 struct Signals {
@@ -40,7 +43,12 @@ enum Asked {
     Reload,
 }
 
-pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
+pub(super) async fn run(
+    config: Config,
+    file: &Path,
+    clock: Clock,
+    passed: PassedSockets,
+) -> Ending {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return Ending::yours(&error),
@@ -50,9 +58,13 @@ pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
         Err(error) => return Ending::yours(&error),
     };
     if let Some(nameserver) = &daemon.shared.nameserver
-        && let Err(error) = nameserver.listen().await
+        && let Err(error) = nameserver.listen_with(&passed).await
     {
         return Ending::yours(&error);
+    }
+    if let Some(sentence) = passed.unwanted() {
+        tracing::warn!("{sentence}");
+        daemon.shared.notices.set(PASSED, Some(sentence));
     }
     let stop = Stop::default();
     let (orders, told) = mpsc::channel(1);

@@ -17,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tracing::{debug, trace};
 
+use crate::passed::PassedSockets;
+
 use super::answer::{Transport, answer};
 use super::zone::Published;
 
@@ -47,14 +49,21 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Takes `address` for UDP and TCP; with port 0 the same free one for both.
-    pub(super) async fn bind(address: SocketAddr) -> io::Result<Self> {
+    /// Takes `address` for UDP and TCP, each from `passed` if it is there; with port 0 the same free one for both.
+    pub(super) async fn bind(address: SocketAddr, passed: &PassedSockets) -> io::Result<Self> {
         let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
         loop {
-            let tcp = open_tcp(address)?;
+            let tcp = match passed.tcp(address) {
+                Some(listener) => TcpListener::from_std(listener)?,
+                None => open_tcp(address)?,
+            };
             let taken = tcp.local_addr()?;
             tries -= 1;
-            match open_udp(taken) {
+            let udp = match passed.udp(taken) {
+                Some(socket) => UdpSocket::from_std(socket),
+                None => open_udp(taken),
+            };
+            match udp {
                 Ok(udp) => {
                     let address = taken;
                     return Ok(Self { udp, tcp, address });
