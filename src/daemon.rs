@@ -1,5 +1,8 @@
 //! The composition root: from a checked configuration to something that runs.
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;

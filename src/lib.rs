@@ -9,6 +9,7 @@
 //! - [`ledger`]: performs what the engine's ledger wants, a batch a zone.
 //! - [`nameserver`]: the built-in server for delegated challenge names; a provider like any other.
 //! - [`passed`]: sockets that systemd passes to the daemon.
+//! - [`supervise`]: what comes after a fault of our own in one task.
 //! - [`deliver`]: puts certificates where they are used.
 //! - [`config`]: as typed, then checked once.
 //! - [`run`]: decides what runs next, performs effects, feeds events back.
@@ -29,5 +30,6 @@ pub mod nameserver;
 pub mod passed;
 pub mod run;
 pub mod store;
+pub mod supervise;
 
 pub use countersign_providers::{clock, secret};

@@ -13,6 +13,7 @@ mod authority;
 mod canary;
 mod cli;
 mod config;
+mod control;
 mod daemon;
 mod demo;
 mod issuance;

@@ -16,11 +16,14 @@ use super::{Approaching, Hosts, Inner, Leaving, PREFIX, PresentError, key};
 use crate::engine::EffectId;
 use crate::engine::ledger::{Effect, Entry, Event, Owner, RecordId};
 use crate::store::{Keep, Saved, Session, StoreError, Write};
+use crate::supervise;
 
 /// A batch waits this long for authorizations that are on their way, or for more removals.
 const WINDOW: Duration = Duration::from_millis(50);
 /// After a failed save.
 const SAVE_AGAIN: Duration = Duration::from_secs(1);
+/// After a fault of our own.
+const AFTER_FAULT: Duration = Duration::from_secs(1);
 /// A sleep lasts at most this long; then the wall clock is read again.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -79,6 +82,16 @@ impl ZoneTask {
     }
 
     pub(super) async fn run(mut self) {
+        let what = format!("the ledger of the zone {}", self.at.1.name);
+        while supervise::fell_over(&what, self.serve()).await {
+            self.clock.sleep(AFTER_FAULT).await;
+            // What was in memory may have been left in the middle.
+            self.read_again().await;
+            self.publish();
+        }
+    }
+
+    async fn serve(&mut self) {
         loop {
             let Some(gathered) = self.gather().await else {
                 return;

@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, trace};
 
 use crate::passed::PassedSockets;
+use crate::supervise;
 
 use super::answer::{Transport, answer};
 use super::zone::Published;
@@ -81,14 +82,22 @@ impl Listener {
         guests: &Arc<Guests>,
         clock: &Clock,
     ) -> [tokio::task::JoinHandle<()>; 2] {
-        let udp = serve_udp(self.udp, Arc::clone(zone), clock.clone());
-        let tcp = serve_tcp(
-            self.tcp,
-            Arc::clone(zone),
-            Arc::clone(guests),
-            clock.clone(),
-        );
-        [tokio::spawn(udp), tokio::spawn(tcp)]
+        let (at, udp, tcp) = (self.address, self.udp, self.tcp);
+        let (answers, guests, waits) = (Arc::clone(zone), Arc::clone(guests), clock.clone());
+        let by_tcp = async move {
+            let what = format!("the nameserver at TCP {at}");
+            while supervise::fell_over(&what, serve_tcp(&tcp, &answers, &guests, &waits)).await {
+                waits.sleep(BACK_OFF).await;
+            }
+        };
+        let (answers, waits) = (Arc::clone(zone), clock.clone());
+        let by_udp = async move {
+            let what = format!("the nameserver at UDP {at}");
+            while supervise::fell_over(&what, serve_udp(&udp, &answers, &waits)).await {
+                waits.sleep(BACK_OFF).await;
+            }
+        };
+        [tokio::spawn(by_udp), tokio::spawn(by_tcp)]
     }
 }
 
@@ -121,7 +130,7 @@ fn open(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-async fn serve_udp(socket: UdpSocket, zone: Arc<Published>, clock: Clock) {
+async fn serve_udp(socket: &UdpSocket, zone: &Published, clock: &Clock) {
     let mut buffer = vec![0; MAX_QUERY];
     loop {
         let (length, peer) = match socket.recv_from(&mut buffer).await {
@@ -147,7 +156,12 @@ async fn serve_udp(socket: UdpSocket, zone: Arc<Published>, clock: Clock) {
     }
 }
 
-async fn serve_tcp(listener: TcpListener, zone: Arc<Published>, guests: Arc<Guests>, clock: Clock) {
+async fn serve_tcp(
+    listener: &TcpListener,
+    zone: &Arc<Published>,
+    guests: &Arc<Guests>,
+    clock: &Clock,
+) {
     // Ends the connections with this task.
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -167,7 +181,7 @@ async fn serve_tcp(listener: TcpListener, zone: Arc<Published>, guests: Arc<Gues
             trace!(%peer, "too many connections from one address");
             continue;
         };
-        let (zone, clock) = (Arc::clone(&zone), clock.clone());
+        let (zone, clock) = (Arc::clone(zone), clock.clone());
         connections.spawn(async move {
             let (_place, _guest) = (place, guest);
             let ended = clock.timeout(LIFE, converse(stream, &zone, &clock)).await;

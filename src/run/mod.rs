@@ -6,6 +6,7 @@ mod hands;
 mod job;
 pub mod journal;
 pub mod locate;
+mod looking;
 pub mod overview;
 pub mod plan;
 pub mod progress;

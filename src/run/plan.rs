@@ -37,13 +37,16 @@ pub struct Plan {
     ready: BTreeMap<Option<String>, BTreeSet<(Option<Timestamp>, CertificateName)>>,
     /// Those at work.
     at_work: BTreeMap<CertificateName, Turn>,
+    /// Those that are given no turn for now, and by how many.
+    held: BTreeMap<CertificateName, usize>,
 }
 
 impl Plan {
-    /// Notes when `name` wants something. One that is at work gets its turn when it has ended.
+    /// Notes when `name` wants something. One that is at work gets its turn when it has ended, one that is held when it
+    /// is released.
     pub fn set(&mut self, name: CertificateName, turn: Turn) {
         self.take_out(&name);
-        if !self.at_work.contains_key(&name) {
+        if !self.at_work.contains_key(&name) && !self.held.contains_key(&name) {
             self.later.insert((turn.at, name.clone()));
         }
         self.turns.insert(name, turn);
@@ -53,6 +56,26 @@ impl Plan {
     pub fn remove(&mut self, name: &CertificateName) {
         self.take_out(name);
         self.turns.remove(name);
+    }
+
+    /// Gives `name`, who is not at work, no turn until it is released as often.
+    pub fn hold(&mut self, name: &CertificateName) {
+        self.take_out(name);
+        *self.held.entry(name.clone()).or_default() += 1;
+    }
+
+    /// Ends one hold of `name`.
+    pub fn release(&mut self, name: &CertificateName) {
+        let Some(holds) = self.held.get_mut(name) else {
+            return;
+        };
+        *holds -= 1;
+        if *holds == 0 {
+            self.held.remove(name);
+            if let Some(turn) = self.turns.get(name) {
+                self.later.insert((turn.at, name.clone()));
+            }
+        }
     }
 
     /// When the next one wants something whose time has not come.
