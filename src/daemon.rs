@@ -164,7 +164,7 @@ impl Daemon {
             changed("state", config.state != was.config.state),
             changed("seal-key", config.seal_key != was.config.seal_key),
             changed("nameserver", config.nameserver != was.config.nameserver),
-            changed("log", config.log != was.config.log),
+            changed("log.format", config.log.format != was.config.log.format),
         ];
         let shared = Shared {
             authorities,
@@ -184,7 +184,10 @@ impl Daemon {
                 state: was.config.state.clone(),
                 seal_key: was.config.seal_key.clone(),
                 nameserver: was.config.nameserver.clone(),
-                log: was.config.log,
+                log: config::LogSettings {
+                    format: was.config.log.format,
+                    ..config.log
+                },
                 ..config
             }),
         };

@@ -18,6 +18,7 @@ mod daemon;
 mod demo;
 mod issuance;
 mod kill;
+mod logs;
 mod rfc2136;
 mod servers;
 mod support;

@@ -29,6 +29,8 @@ pub(super) const EXCHANGE_DEADLINE: Duration = Duration::from_secs(30);
 const MAX_BODY: usize = 1024 * 1024;
 /// An unused connection is closed by us before most servers do, so that no request meets a closing one.
 const IDLE: Duration = Duration::from_secs(30);
+/// A problem's type in a log is cut off here.
+const LONGEST_TYPE: usize = 100;
 /// What signed requests are (RFC 8555 section 6.2).
 const JOSE: &str = "application/jose+json";
 
@@ -104,6 +106,19 @@ impl Reply {
     pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
+
+    /// The type of the problem that it states, for logs.
+    fn problem(&self) -> Option<String> {
+        if self.status < 400 {
+            return None;
+        }
+        #[derive(serde::Deserialize)]
+        struct Stated {
+            r#type: String,
+        }
+        let stated: Stated = serde_json::from_slice(&self.body).ok()?;
+        Some(printable(&stated.r#type, LONGEST_TYPE))
+    }
 }
 
 /// What is asked.
@@ -155,7 +170,7 @@ impl Transport {
         self.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
         let host = host_of(&ask.url);
         let started = self.clock.elapsed();
-        trace!(kind = kind.as_str(), method = %ask.method, host, path = ask.url.path(), "ca request");
+        trace!(kind = kind.as_str(), method = %ask.method, url = %ask.url, "ca request");
         let outcome = self
             .clock
             .timeout(EXCHANGE_DEADLINE, self.send_and_read(ask))
@@ -169,7 +184,15 @@ impl Transport {
         let elapsed_ms = (self.clock.elapsed() - started).as_secs_f64() * 1_000.0;
         let kind = kind.as_str();
         match &outcome {
-            Ok(reply) => trace!(kind, status = reply.status, elapsed_ms, "ca reply"),
+            Ok(reply) => {
+                trace!(
+                    kind,
+                    status = reply.status,
+                    elapsed_ms,
+                    problem = reply.problem(),
+                    "ca reply"
+                );
+            }
             Err(fault) => trace!(kind, %fault, elapsed_ms, "ca reply"),
         }
         outcome

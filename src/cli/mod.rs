@@ -111,9 +111,15 @@ async fn run(arguments: Arguments, passed: PassedSockets) -> Ending {
         _ => Level::Warn,
     };
     let level = logging::level(config.log, arguments.log, quietest);
-    logging::start(config.log.format, level);
+    let levels = logging::start(config.log.format, level);
     match arguments.command {
-        Command::Run => run::run(config, &arguments.config, clock, passed).await,
+        Command::Run => {
+            let logs = run::Logs {
+                levels,
+                asked: arguments.log,
+            };
+            run::run(config, &arguments.config, clock, passed, logs).await
+        }
         Command::Renew(options) => {
             Box::pin(renew::run(&config, clock, screen, options, level)).await
         }

@@ -10,6 +10,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::Ending;
+use super::arguments::Level;
+use super::logging::{self, Levels};
 use super::words::{clean, count};
 use crate::config::Config;
 use crate::control::{Served, Server};
@@ -37,6 +39,13 @@ struct Signals {
     hang_up: Signal,
 }
 
+/// How much is logged, which may change.
+pub(super) struct Logs {
+    pub(super) levels: Levels,
+    /// On the command line, which goes before the configuration.
+    pub(super) asked: Option<Level>,
+}
+
 /// One of them.
 enum Asked {
     Stop,
@@ -48,6 +57,7 @@ pub(super) async fn run(
     file: &Path,
     clock: Clock,
     passed: PassedSockets,
+    logs: Logs,
 ) -> Ending {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -88,7 +98,7 @@ pub(super) async fn run(
                 Asked::Stop => break,
                 Asked::Reload => {
                     tell(&[NotifyState::Reloading]);
-                    let said = reload(&mut daemon, file, &orders).await;
+                    let said = reload(&mut daemon, file, &orders, &logs).await;
                     configured.send_replace(Arc::clone(&daemon.shared));
                     tell(&[NotifyState::Ready, NotifyState::Status(&said)]);
                 }
@@ -109,25 +119,24 @@ pub(super) async fn run(
 }
 
 /// Everything is read and resolved first; on any error what was holds on. What to say of it.
-async fn reload(daemon: &mut Daemon, file: &Path, orders: &mpsc::Sender<Order>) -> String {
+async fn reload(
+    daemon: &mut Daemon,
+    file: &Path,
+    orders: &mpsc::Sender<Order>,
+    logs: &Logs,
+) -> String {
     let config = match Config::load(file) {
         Ok(config) => config,
-        Err(errors) => {
-            tracing::error!("the configuration stays as it was: {errors}");
-            refused(daemon, &errors.to_string());
-            return "the new configuration is refused".to_owned();
-        }
+        Err(errors) => return refused(daemon, &errors.to_string()),
     };
     let many = count(config.certificates.len(), "certificate");
+    let log = config.log;
     let restart = match daemon.reload(config).await {
         Ok(restart) => restart,
-        Err(error) => {
-            let sentence = clean(&error.to_string());
-            tracing::error!("the configuration stays as it was: {sentence}");
-            refused(daemon, &sentence);
-            return "the new configuration is refused".to_owned();
-        }
+        Err(error) => return refused(daemon, &clean(&error.to_string())),
     };
+    let level = logging::level(log, logs.asked, Level::Info);
+    logs.levels.set(level);
     // The receiver lives as long as the scheduler, whose end is seen elsewhere.
     let _ = orders.send(Order::Reload(Arc::clone(&daemon.shared))).await;
     tracing::info!("reloaded: {many}");
@@ -143,13 +152,15 @@ async fn reload(daemon: &mut Daemon, file: &Path, orders: &mpsc::Sender<Order>) 
     many
 }
 
-/// Has `status` say that the file is not what holds.
-fn refused(daemon: &Daemon, errors: &str) {
+/// Says that the file is not what holds, here and in `status`.
+fn refused(daemon: &Daemon, errors: &str) -> String {
     let first = errors.lines().next().unwrap_or_default();
     let sentence = format!(
         "the configuration was not reloaded and stays as it was: {first}; see `countersign check`"
     );
+    tracing::error!("{sentence}");
     daemon.shared.notices.set(RELOAD, Some(sentence));
+    "the new configuration is refused".to_owned()
 }
 
 impl Signals {

@@ -255,6 +255,9 @@ impl ZoneTask {
             Some(seen) => seen,
             None => Err(super::batch::no_answer(&self.at.1)),
         };
+        let sets = seen.as_ref().map_or(0, Vec::len);
+        let error = seen.as_ref().err().map(tracing::field::display);
+        tracing::trace!(zone = %self.at.1.name, names = names.len(), sets, error, "provider look");
         let now = self.clock.now();
         for (_, record) in looks {
             let there = seen.clone().map(|sets| {

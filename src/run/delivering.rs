@@ -162,7 +162,12 @@ async fn bring(
         Some((failure, _)) => Err(failure.clone()),
         None => {
             if !was_done {
-                tracing::info!(certificate = %name, "delivered to {}", to.name);
+                let told = if to.reload.is_some() {
+                    ", and reloaded"
+                } else {
+                    ""
+                };
+                tracing::info!("delivered to {}{told}", to.name);
                 let target = to.name.clone();
                 shared.watchers.tell(name, Progress::Delivered { target });
             }

@@ -92,7 +92,13 @@ async fn holder(
     };
     let asked = candidates.map(|(name, provider)| {
         let context = &context;
-        async move { (name, provider.zones(&walk.owner, context).await) }
+        async move {
+            let zones = provider.zones(&walk.owner, context).await;
+            let found = zones.as_ref().map_or(0, Vec::len);
+            let error = zones.as_ref().err().map(tracing::field::display);
+            tracing::trace!(provider = name, owner = %walk.owner, found, error, "provider zones");
+            (name, zones)
+        }
     });
     for (name, zones) in join_all(asked).await {
         match zones {

@@ -9,6 +9,7 @@ use countersign_providers::clock::later;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
+use tracing::Instrument;
 
 use super::LONGEST_SLEEP;
 use super::job::{self, Job};
@@ -186,8 +187,7 @@ pub async fn serve(
                 };
                 let failure = result.err().filter(|it| !is_interruption(it));
                 if let Some(failure) = &failure {
-                    let whose = failure.whose.as_str();
-                    tracing::warn!(certificate = %name, whose, "{}", failure.sentence);
+                    crew.log_failure(&name, failure).await;
                 }
                 crew.plan_again(name, failure.is_none()).await;
             }
@@ -253,9 +253,10 @@ impl Crew {
         let stop = self.stop.child();
         let selection = self.asked.remove(&name).unwrap_or_default();
         self.stops.insert(name.clone(), stop.clone());
+        let span = job::span(&name);
         let task = self.tasks.spawn({
             let name = name.clone();
-            async move {
+            let work = async move {
                 let job = match job {
                     Some(job) => Some(job),
                     None => job::job(&shared, &name, &selection)
@@ -266,7 +267,8 @@ impl Crew {
                     Some(job) => job::perform(&shared, job, stop).await,
                     None => Ok(()),
                 }
-            }
+            };
+            work.instrument(span)
         });
         self.names.insert(task.id(), name);
     }
@@ -297,6 +299,17 @@ impl Crew {
         }
         watchers.tell(&name, Progress::Finished(result.is_ok()));
         Some((name, result))
+    }
+
+    async fn log_failure(&self, name: &CertificateName, failure: &Failure) {
+        let whose = failure.whose.as_str();
+        let sentence = &failure.sentence;
+        let again = job::again(&self.shared, name, failure).await;
+        let again = match again {
+            Some(again) => format!("; tried again at {again:.0}"),
+            None => String::new(),
+        };
+        job::span(name).in_scope(|| tracing::warn!(whose, "failed: {sentence}{again}"));
     }
 
     /// Finds out who in `selection` has something to do. Nobody waits for it but those that are looked at.
@@ -470,9 +483,10 @@ impl Crew {
             let what = format!("giving up {name}");
             let forget = async {
                 if let Err(failure) = job::forget(&shared, &name).await {
-                    tracing::error!(certificate = %name, "{}", failure.sentence);
+                    tracing::error!("{}", failure.sentence);
                 }
             };
+            let forget = forget.instrument(job::span(&name));
             supervise::fell_over(&what, forget).await;
         });
     }
