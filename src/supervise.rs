@@ -15,3 +15,14 @@ pub async fn fell_over(what: &str, task: impl Future<Output = ()>) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_told_from_one_that_ends() {
+        assert!(!fell_over("one that ends", async {}).await);
+        assert!(fell_over("one that panics", async { panic!("planted") }).await);
+    }
+}

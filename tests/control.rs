@@ -22,12 +22,12 @@ const SENDERS: usize = 6;
 const MEMORY_KIB: usize = 256 * 1024;
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// A daemon that can do nothing: what it is configured to ask is not there.
-fn daemon() -> (Countersign, Running, Port) {
+/// A daemon that can do nothing: what it is configured to ask is not there. `before` starts it, if that is not empty.
+fn daemon(before: &[&str]) -> (Countersign, Running, Port) {
     let port = ports::free();
     let program = Countersign::new(
         "state: '{dir}/state'
-log: {level: error}
+log: {level: warn}
 authorities: {nobody: {directory: 'https://127.0.0.1:1/', agree-to-terms: true}}
 nameserver: {zone: acme.test, listen: ['127.0.0.1:53'], hosts: {ns1.acme.test: [127.0.0.1]}}
 certificates: {example: {names: [example.acme.test]}, other: {names: [other.acme.test]}}
@@ -35,7 +35,9 @@ certificates: {example: {names: [example.acme.test]}, other: {names: [other.acme
         .replace("127.0.0.1:53", &format!("127.0.0.1:{}", port.number()))
         .as_str(),
     );
+    let program = program.started_by(before);
     let daemon = program.start(&["run"]);
+    let program = program.started_by(&[]);
     assert!(eventually(WITHIN, || UnixStream::connect(socket(&program)).is_ok()));
     (program, daemon, port)
 }
@@ -189,7 +191,7 @@ fn fire(program: &Countersign, messages: usize, seed: u64) {
 
 #[test]
 fn whatever_is_sent_the_daemon_lives_stays_small_and_answers() {
-    let (program, daemon, _port) = daemon();
+    let (program, daemon, _port) = daemon(&[]);
     let messages = if is_full_run() { CAMPAIGN } else { SAMPLE };
     let seed = 0x00C0_FFEE;
     println!("seed {seed}");
@@ -225,7 +227,7 @@ fn status(socket: &Path) -> Option<Vec<u8>> {
 
 #[test]
 fn those_who_say_nothing_or_read_nothing_keep_nobody_out() {
-    let (program, daemon, _port) = daemon();
+    let (program, daemon, _port) = daemon(&[]);
     let socket = socket(&program);
     let mut silent = Vec::new();
     for n in 0..200 {
@@ -247,4 +249,51 @@ fn those_who_say_nothing_or_read_nothing_keep_nobody_out() {
     drop(silent);
     daemon.terminate();
     daemon.finish().expect_code(0);
+}
+
+/// How many descriptors a daemon has open that nobody talks to.
+fn open_files(daemon: &Running) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
+        .unwrap()
+        .count()
+}
+
+#[test]
+fn without_descriptors_it_says_so_and_goes_on_when_there_are_some() {
+    let few = {
+        let (_program, daemon, _port) = daemon(&[]);
+        open_files(&daemon) + 5
+    };
+    let limited = format!("ulimit -n {few} && exec \"$@\"");
+    let (program, daemon, _port) = daemon(&["/bin/sh", "-c", &limited, "sh"]);
+    let socket = socket(&program);
+    let guests: Vec<UnixStream> = (0..60)
+        .map(|_| UnixStream::connect(&socket).unwrap())
+        .collect();
+    daemon.wait_for("file descriptors were used up").unwrap();
+    let told = program.run(&["status"]).expect_code(0);
+    assert!(
+        told.stdout.contains("file descriptors were used up at"),
+        "{told:?}"
+    );
+    assert!(
+        told.stdout.contains(&format!("the limit is {few}")),
+        "{told:?}"
+    );
+    drop(guests);
+    // It can open files again, such as its configuration.
+    assert!(eventually(WITHIN, || open_files(&daemon) < few - 1));
+    program.configure("certificates: [");
+    daemon.hang_up();
+    let refused = daemon.wait_for("was not reloaded").unwrap();
+    assert!(
+        !refused.contains("descriptor") && !refused.contains("open files"),
+        "{refused}"
+    );
+    for _ in 0..50 {
+        assert!(status(&socket).is_some());
+    }
+    daemon.terminate();
+    let ended = daemon.finish().expect_code(0);
+    assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use countersign_testca::Settings;
+use countersign_testca::{Kind, Problem, Settings};
 use serde_json::Value;
 
 use crate::authority::Scene;
@@ -63,9 +63,9 @@ fn said(lines: &[String]) -> Vec<&str> {
 
 #[test]
 fn at_info_there_is_one_readable_line_for_each_thing_that_happens() {
-    // The first is used up after a minute, so that the second takes its place in a moment.
+    // So that it is renewed after seconds.
     let scene = scene("{level: info}", |settings| Settings {
-        lifetime: Duration::from_secs(40),
+        lifetime: Duration::from_secs(21),
         ..settings
     });
     let daemon = scene.program.start(&["run"]);
@@ -233,4 +233,28 @@ fn the_level_on_the_command_line_goes_before_the_one_of_the_file() {
         !lines.iter().any(|line| line.contains("TRACE")),
         "{lines:#?}"
     );
+}
+
+#[test]
+fn what_an_authority_says_cannot_fake_a_line_or_steer_the_terminal() {
+    let scene = scene("{level: trace}", |settings| settings);
+    let detail = "no\n2026-01-01T00:00:00Z  INFO ready: fake\r\u{1b}[2J\u{9b}31m\u{202e}";
+    let problem = Problem::new(Kind::RejectedIdentifier, detail);
+    scene.authority.faults().reject_next_orders(&problem, 1);
+    let daemon = scene.program.start(&["run"]);
+    let line = daemon.wait_for("failed: ").unwrap();
+    assert!(line.contains("ready: fake"), "{line}");
+    for line in logged(daemon) {
+        assert!(
+            !line.chars().any(|c| c.is_control() || c == '\u{202e}'),
+            "{line:?}"
+        );
+        assert!(
+            !line.contains("INFO ready: fake")
+                || line.contains("WARN")
+                || line.contains("DEBUG")
+                || line.contains("TRACE"),
+            "{line}"
+        );
+    }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Url, redirect};
+use rustix::io::Errno;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -308,6 +309,12 @@ fn fault(host: &str, error: &reqwest::Error) -> CaFault {
         return CaFault::Unresolved(format!(
             "the name of {host} was not found by this machine's resolver ({}); check the host in the `directory` URL, and this machine's DNS",
             last(error)
+        ));
+    }
+    let code = find::<io::Error>(error).and_then(io::Error::raw_os_error);
+    if code == Some(Errno::MFILE.raw_os_error()) {
+        return CaFault::Unreachable(format!(
+            "no connection to {host}: this process has no file descriptor left; raise LimitNOFILE= or `ulimit -n`"
         ));
     }
     CaFault::Unreachable(if io == Some(io::ErrorKind::ConnectionRefused) {

@@ -46,9 +46,7 @@ impl Seats {
         let are_full = !guest.is_trusted && strangers >= SEATS - RESERVED;
         if is_full || are_full {
             let slowest = taken.slowest(guest.is_trusted)?;
-            if let Some(sitting) = taken.by.remove(&slowest) {
-                sitting.leave.cancel();
-            }
+            taken.dismiss(slowest);
         }
         let number = taken.next;
         taken.next += 1;
@@ -67,12 +65,26 @@ impl Seats {
         })
     }
 
+    /// Whoever was waited for longest makes room, whoever it is.
+    pub(super) fn make_room(&self) {
+        let mut taken = self.taken();
+        if let Some(slowest) = taken.slowest(true) {
+            taken.dismiss(slowest);
+        }
+    }
+
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Taken {
+    fn dismiss(&mut self, number: u64) {
+        if let Some(sitting) = self.by.remove(&number) {
+            sitting.leave.cancel();
+        }
+    }
+
     /// Who has to go first, also of the trusted only for one of these.
     fn slowest(&self, also_trusted: bool) -> Option<u64> {
         let mut seats_of: HashMap<Option<u32>, usize> = HashMap::new();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use countersign_providers::clock::Clock;
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -31,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// After the system refused a connection: for free descriptors, never in a busy loop.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
+/// `status` tells of a want of descriptors for so long after it: a person comes later.
+const REMEMBERED: Duration = Duration::from_secs(600);
 /// A notice about descriptors.
 const DESCRIPTORS: &str = "descriptors";
 
@@ -83,6 +86,8 @@ struct Door {
     seats: Seats,
     /// Given up when there is no other descriptor, so that somebody can still be told so.
     spare: Option<File>,
+    /// When there was none, last.
+    complained: Option<Duration>,
     served: Served,
     clock: Clock,
 }
@@ -94,16 +99,20 @@ impl Door {
             listener,
             seats: Seats::default(),
             spare: None,
+            complained: None,
             served,
             clock,
         }
     }
 
     async fn serve(&mut self) {
+        self.keep_a_spare();
         loop {
-            self.keep_a_spare();
             match self.listener.accept().await {
-                Ok((stream, _)) => self.admit(stream),
+                Ok((stream, _)) => {
+                    self.admit(stream);
+                    self.keep_a_spare();
+                }
                 Err(error) => {
                     tracing::debug!("control: {error}");
                     if is_out_of_descriptors(&error) {
@@ -111,6 +120,7 @@ impl Door {
                         if self.spare.take().is_some() {
                             continue;
                         }
+                        self.seats.make_room();
                     }
                     self.clock.sleep(BACK_OFF).await;
                 }
@@ -125,23 +135,28 @@ impl Door {
         match File::open("/dev/null") {
             Ok(spare) => {
                 self.spare = Some(spare);
-                self.notices().set(DESCRIPTORS, None);
+                let is_over = |at: Duration| self.clock.elapsed() - at > REMEMBERED;
+                if self.complained.is_some_and(is_over) {
+                    self.complained = None;
+                    self.notices().set(DESCRIPTORS, None);
+                }
             }
             Err(error) => self.complain(&error),
         }
     }
 
-    fn complain(&self, error: &io::Error) {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    fn complain(&mut self, error: &io::Error) {
+        let limit = getrlimit(Resource::Nofile).current;
         let limit = limit.map_or("no limit".to_owned(), |limit| limit.to_string());
+        let at = self.served.shared.borrow().clock.now();
         let sentence = format!(
-            "file descriptors are used up ({error}; the limit is {limit}): connections fail until some are free; raise LimitNOFILE= or `ulimit -n`"
+            "file descriptors were used up at {at:.0} (the limit is {limit}): connections fail until some are free; raise LimitNOFILE= or `ulimit -n`"
         );
-        let notices = self.notices();
-        if !notices.all().contains(&sentence) {
-            tracing::warn!("{sentence}");
+        if self.complained.is_none() {
+            tracing::warn!("{sentence}: {error}");
         }
-        notices.set(DESCRIPTORS, Some(sentence));
+        self.complained = Some(self.clock.elapsed());
+        self.notices().set(DESCRIPTORS, Some(sentence));
     }
 
     fn notices(&self) -> Notices {

@@ -3,6 +3,8 @@
 //! What an entry wants is decided in `engine::ledger`; here is when a batch leaves and how a refused one is split.
 
 mod batch;
+#[cfg(test)]
+mod tests;
 mod zone;
 
 use std::collections::{BTreeMap, HashMap};
