@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use hickory_proto::rr::RecordType;
@@ -219,44 +219,4 @@ fn polkit_lets_the_daemon_reload_the_listed_units_and_nothing_else() {
     let (yes, no) = answers.split_at(allowed.len());
     assert_eq!(yes, ["yes"; 4]);
     assert_eq!(no, ["not handled"; 10]);
-}
-
-/// By the rights of the user who will run the daemon, not of the one who asks.
-#[test]
-fn check_names_the_target_that_the_daemons_user_cannot_write_to() {
-    let program = Countersign::new(
-        "state: '{dir}/state'
-authorities: {letsencrypt: {agree-to-terms: true}}
-nameserver: {zone: acme.test, listen: ['127.0.0.1:5353'], hosts: {ns1.acme.test: [127.0.0.1]}}
-certificates: {example: {names: [example.acme.test], deliver: [{files: {directory: '{dir}/closed/out'}}]}}
-",
-    );
-    let (state, closed) = (program.path("state"), program.path("closed"));
-    for directory in [&state, &closed] {
-        std::fs::create_dir(directory).unwrap();
-    }
-    assert!(program.run(&["check"]).code == Some(0));
-    let user = close(&state, &closed);
-    let said = program.run(&["check"]).expect_code(2);
-    let wanted = format!(
-        "certificates.example.deliver[0].files.directory: {} cannot be written by the user {user}",
-        closed.display()
-    );
-    assert!(said.stderr.contains(&wanted), "{}", said.stderr);
-}
-
-/// Closes `target` for whoever owns `state`: another user where that can be arranged. That one's name.
-fn close(state: &Path, target: &Path) -> String {
-    use std::os::unix::fs::{PermissionsExt as _, chown};
-    let mode = |mode| std::fs::Permissions::from_mode(mode);
-    std::fs::set_permissions(target, mode(0o555)).unwrap();
-    let nobody = uzers::get_user_by_name("nobody").unwrap();
-    let owner = match rustix::process::geteuid().is_root() {
-        true => {
-            chown(state, Some(nobody.uid()), None).unwrap();
-            nobody
-        }
-        false => uzers::get_user_by_uid(uzers::get_current_uid()).unwrap(),
-    };
-    owner.name().to_string_lossy().into_owned()
 }
