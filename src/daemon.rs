@@ -1,5 +1,8 @@
 //! The composition root: from a checked configuration to something that runs.
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -164,7 +167,7 @@ impl Daemon {
             changed("state", config.state != was.config.state),
             changed("seal-key", config.seal_key != was.config.seal_key),
             changed("nameserver", config.nameserver != was.config.nameserver),
-            changed("log", config.log != was.config.log),
+            changed("log.format", config.log.format != was.config.log.format),
             changed("web", config.web != was.config.web),
         ];
         let shared = Shared {
@@ -185,7 +188,10 @@ impl Daemon {
                 state: was.config.state.clone(),
                 seal_key: was.config.seal_key.clone(),
                 nameserver: was.config.nameserver.clone(),
-                log: was.config.log,
+                log: config::LogSettings {
+                    format: was.config.log.format,
+                    ..config.log
+                },
                 web: was.config.web.clone(),
                 ..config
             }),

@@ -8,6 +8,8 @@
 //! - [`dns`]: the walk from the roots to every authoritative address, and the probes of each.
 //! - [`ledger`]: performs what the engine's ledger wants, a batch a zone.
 //! - [`nameserver`]: the built-in server for delegated challenge names; a provider like any other.
+//! - [`passed`]: sockets that systemd passes to the daemon.
+//! - [`supervise`]: what comes after a fault of our own in one task.
 //! - [`deliver`]: puts certificates where they are used.
 //! - [`config`]: as typed, then checked once.
 //! - [`run`]: decides what runs next, performs effects, feeds events back.
@@ -29,8 +31,10 @@ pub mod ledger;
 pub mod measure;
 pub mod nameserver;
 pub mod notify;
+pub mod passed;
 pub mod run;
 pub mod store;
+pub mod supervise;
 pub mod web;
 
 pub use countersign_providers::{clock, secret};

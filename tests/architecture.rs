@@ -26,8 +26,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["engine", "measure"]),
     ("acme", &["engine", "measure"]),
     ("dns", &["engine"]),
-    ("ledger", &["engine", "store", "providers", "measure"]),
-    ("nameserver", &["store", "providers"]),
+    (
+        "ledger",
+        &["engine", "store", "providers", "measure", "supervise"],
+    ),
+    ("nameserver", &["store", "providers", "passed", "supervise"]),
+    ("supervise", &[]),
+    ("passed", &[]),
     ("deliver", &["engine", "store"]),
     ("config", &["engine", "providers"]),
     (
@@ -47,7 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("notify", &["run", "store", "config"]),
     ("control", &["run"]),
-    ("web", &["run"]),
+    ("web", &["run", "passed"]),
     ("daemon", &["run", "notify", "control", "web", "config"]),
     (
         "cli",

@@ -319,6 +319,16 @@ fn search_output(search: &Search, what: &str, finished: &Finished) {
     search.expect_none(&format!("stderr of {what}"), finished.stderr.as_bytes());
 }
 
+/// The daemon with a lost certificate, until it is delivered anew.
+fn run_once(program: &Countersign) -> Finished {
+    std::fs::remove_dir_all(program.path("state")).unwrap();
+    std::fs::remove_dir_all(program.path("out")).unwrap();
+    let daemon = program.start(&["run"]);
+    daemon.wait_for("delivered to").unwrap();
+    daemon.terminate();
+    daemon.finish().expect_code(0)
+}
+
 /// Nothing in any file below `directory` but those that must hold a secret. How many were searched.
 fn search_files(search: &Search, directory: &Path) -> usize {
     files(directory)
@@ -409,16 +419,29 @@ async fn no_secret_is_seen_while_all_goes_well() {
         ] {
             said.push((what, program.run(arguments).expect_code(0)));
         }
-        assert!(
-            said[0].1.stderr.contains("effect"),
-            "nothing was logged: {:#?}",
-            said[0]
-        );
+        let mut kept = opened_keys(&program).await;
+        let forced_leaf = delivered_key(&program);
+        said.push(("run", run_once(&program)));
+        for told in [
+            "ca request",
+            "ca reply",
+            "a name server answered",
+            "provider call",
+            "effect",
+        ] {
+            for (what, finished) in [&said[0], &said[said.len() - 1]] {
+                assert!(
+                    finished.stderr.contains(told),
+                    "{what} does not log `{told}`"
+                );
+            }
+        }
 
         let mut search = scene.search();
         search.add("the leaf key of the first generation", &first_leaf);
+        search.add("the leaf key of the second generation", &forced_leaf);
         search.add("the leaf key", &delivered_key(&program));
-        let kept = opened_keys(&program).await;
+        kept.extend(opened_keys(&program).await);
         for kind in ["account-key/", "key/"] {
             assert!(
                 kept.iter().any(|(key, _)| key.starts_with(kind)),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Url, redirect};
+use rustix::io::Errno;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -32,6 +33,8 @@ pub(super) const EXCHANGE_DEADLINE: Duration = Duration::from_secs(30);
 const MAX_BODY: usize = 1024 * 1024;
 /// An unused connection is closed by us before most servers do, so that no request meets a closing one.
 const IDLE: Duration = Duration::from_secs(30);
+/// A problem's type in a log is cut off here.
+const LONGEST_TYPE: usize = 100;
 /// What signed requests are (RFC 8555 section 6.2).
 const JOSE: &str = "application/jose+json";
 
@@ -107,6 +110,19 @@ impl Reply {
     pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
+
+    /// The type of the problem that it states, for logs.
+    fn problem(&self) -> Option<String> {
+        if self.status < 400 {
+            return None;
+        }
+        #[derive(serde::Deserialize)]
+        struct Stated {
+            r#type: String,
+        }
+        let stated: Stated = serde_json::from_slice(&self.body).ok()?;
+        Some(printable(&stated.r#type, LONGEST_TYPE))
+    }
 }
 
 /// What is asked.
@@ -160,7 +176,7 @@ impl Transport {
         self.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
         let host = host_of(&ask.url);
         let started = self.clock.elapsed();
-        trace!(kind = kind.as_str(), method = %ask.method, host, path = ask.url.path(), "ca request");
+        trace!(kind = kind.as_str(), method = %ask.method, url = %ask.url, "ca request");
         let outcome = self
             .clock
             .timeout(EXCHANGE_DEADLINE, self.send_and_read(ask))
@@ -186,7 +202,15 @@ impl Transport {
         let status = outcome.as_ref().map(|reply| reply.status);
         measure::authority_asked(&host, kind, status, took);
         match &outcome {
-            Ok(reply) => trace!(kind, status = reply.status, elapsed_ms, "ca reply"),
+            Ok(reply) => {
+                trace!(
+                    kind,
+                    status = reply.status,
+                    elapsed_ms,
+                    problem = reply.problem(),
+                    "ca reply"
+                );
+            }
             Err(fault) => trace!(kind, %fault, elapsed_ms, "ca reply"),
         }
         outcome
@@ -307,6 +331,12 @@ fn fault(host: &str, error: &reqwest::Error) -> CaFault {
         return CaFault::Unresolved(format!(
             "the name of {host} was not found by this machine's resolver ({}); check the host in the `directory` URL, and this machine's DNS",
             last(error)
+        ));
+    }
+    let code = find::<io::Error>(error).and_then(io::Error::raw_os_error);
+    if code == Some(Errno::MFILE.raw_os_error()) {
+        return CaFault::Unreachable(format!(
+            "no connection to {host}: this process has no file descriptor left; raise LimitNOFILE= or `ulimit -n`"
         ));
     }
     CaFault::Unreachable(if io == Some(io::ErrorKind::ConnectionRefused) {

@@ -24,6 +24,7 @@ use countersign_providers::clock::Clock;
 use crate::config::Config;
 use crate::control::ClientError;
 use crate::engine::reaction::Whose;
+use crate::passed::PassedSockets;
 use crate::store::StoreError;
 use arguments::{Arguments, Command, Level};
 use print::{Screen, complain};
@@ -60,17 +61,23 @@ enum AskError {
 pub fn main() -> ExitCode {
     process::harden();
     let arguments = Arguments::parse();
+    // While there is one thread.
+    let passed = match arguments.command {
+        Command::Run => PassedSockets::receive(),
+        _ => Ok(PassedSockets::default()),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
-    let ending = match runtime {
-        Ok(runtime) => {
-            let ending = runtime.block_on(run(arguments));
+    let ending = match (runtime, passed) {
+        (Ok(runtime), Ok(passed)) => {
+            let ending = runtime.block_on(run(arguments, passed));
             // Whoever was told to stop at once does not wait for what is under way.
             runtime.shutdown_background();
             ending
         }
-        Err(error) => Ending::Failed(Some(format!("the runtime cannot be started: {error}"))),
+        (_, Err(error)) => Ending::yours(&error),
+        (Err(error), _) => Ending::Failed(Some(format!("the runtime cannot be started: {error}"))),
     };
     match ending {
         Ending::Done => ExitCode::SUCCESS,
@@ -87,7 +94,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> Ending {
+async fn run(arguments: Arguments, passed: PassedSockets) -> Ending {
     let clock = Clock::system();
     let screen = Screen::look();
     #[cfg(feature = "demo")]
@@ -104,9 +111,15 @@ async fn run(arguments: Arguments) -> Ending {
         _ => Level::Warn,
     };
     let level = logging::level(config.log, arguments.log, quietest);
-    logging::start(config.log.format, level);
+    let levels = logging::start(config.log.format, level);
     match arguments.command {
-        Command::Run => run::run(config, &arguments.config, clock).await,
+        Command::Run => {
+            let logs = run::Logs {
+                levels,
+                asked: arguments.log,
+            };
+            run::run(config, &arguments.config, clock, passed, logs).await
+        }
         Command::Renew(options) => {
             Box::pin(renew::run(&config, clock, screen, options, level)).await
         }

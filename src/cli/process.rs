@@ -1,11 +1,11 @@
 //! What the process itself is allowed: files that only its user reads, no core dumps, and when it is asked to stop.
 
 use rustix::fs::Mode;
-use rustix::process::{Resource, Rlimit, setrlimit, umask};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Private keys are in memory: nothing of it goes to a file that others read, or to a core dump.
+/// As many files as the system allows. Private keys are in memory: nothing of it goes to a file that others read, or to a core dump.
 pub(super) fn harden() {
     umask(Mode::from_raw_mode(0o077));
     let none = Rlimit {
@@ -14,6 +14,13 @@ pub(super) fn harden() {
     };
     // Refused only where the limit is lower already.
     let _ = setrlimit(Resource::Core, none);
+    // The low default is for programs that use `select`; we and what we start do not.
+    let files = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: files.maximum,
+        ..files
+    };
+    let _ = setrlimit(Resource::Nofile, most);
 }
 
 /// What Ctrl-C and SIGTERM ask for: first to stop politely, then at once.

@@ -10,12 +10,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::Ending;
+use super::arguments::Level;
+use super::logging::{self, Levels};
 use super::words::{clean, count};
 use crate::config::Config;
 use crate::control::{Served, Server};
 use crate::daemon::Daemon;
 use crate::measure::{self, Went};
 use crate::notify::{Notifier, Rounds};
+use crate::passed::PassedSockets;
 use crate::run::heartbeat::Heartbeat;
 use crate::run::progress::Watchers;
 use crate::run::scheduler::{self, Order, Pulse};
@@ -30,6 +33,8 @@ const NO_WATCHDOG: Duration = Duration::from_secs(60);
 /// Notices about the configuration.
 const RELOAD: &str = "reload";
 const RESTART: &str = "restart";
+/// A notice about sockets that were passed.
+const PASSED: &str = "passed";
 
 /// What a person or systemd asks for.
 struct Signals {
@@ -38,13 +43,26 @@ struct Signals {
     hang_up: Signal,
 }
 
+/// How much is logged, which may change.
+pub(super) struct Logs {
+    pub(super) levels: Levels,
+    /// On the command line, which goes before the configuration.
+    pub(super) asked: Option<Level>,
+}
+
 /// One of them.
 enum Asked {
     Stop,
     Reload,
 }
 
-pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
+pub(super) async fn run(
+    config: Config,
+    file: &Path,
+    clock: Clock,
+    passed: PassedSockets,
+    logs: Logs,
+) -> Ending {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return Ending::yours(&error),
@@ -54,18 +72,22 @@ pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
         Err(error) => return Ending::yours(&error),
     };
     if let Some(nameserver) = &daemon.shared.nameserver
-        && let Err(error) = nameserver.listen().await
+        && let Err(error) = nameserver.listen_with(&passed).await
     {
         return Ending::yours(&error);
     }
     let web = match &config.web {
-        Some(settings) => match web::Server::bind(settings).await {
+        Some(settings) => match web::Server::bind(settings, &passed).await {
             Ok(server) => Some(server),
             Err(error) => return Ending::yours(&error),
         },
         None => None,
     };
     measure::configured(Went::Well, clock.now());
+    if let Some(sentence) = passed.unwanted() {
+        tracing::warn!("{sentence}");
+        daemon.shared.notices.set(PASSED, Some(sentence));
+    }
     let stop = Stop::default();
     let (orders, told) = mpsc::channel(1);
     let (configured, shared) = watch::channel(Arc::clone(&daemon.shared));
@@ -93,7 +115,7 @@ pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
                 Asked::Stop => break,
                 Asked::Reload => {
                     tell(&[NotifyState::Reloading]);
-                    let said = reload(&mut daemon, file, &orders).await;
+                    let said = reload(&mut daemon, file, &orders, &logs).await;
                     configured.send_replace(Arc::clone(&daemon.shared));
                     notifier.reload(Arc::clone(&daemon.shared));
                     tell(&[NotifyState::Ready, NotifyState::Status(&said)]);
@@ -116,27 +138,24 @@ pub(super) async fn run(config: Config, file: &Path, clock: Clock) -> Ending {
 }
 
 /// Everything is read and resolved first; on any error what was holds on. What to say of it.
-async fn reload(daemon: &mut Daemon, file: &Path, orders: &mpsc::Sender<Order>) -> String {
+async fn reload(
+    daemon: &mut Daemon,
+    file: &Path,
+    orders: &mpsc::Sender<Order>,
+    logs: &Logs,
+) -> String {
     let config = match Config::load(file) {
         Ok(config) => config,
-        Err(errors) => {
-            tracing::error!("the configuration stays as it was: {errors}");
-            measure::configured(Went::Wrong, daemon.shared.clock.now());
-            refused(daemon, &errors.to_string());
-            return "the new configuration is refused".to_owned();
-        }
+        Err(errors) => return refused(daemon, &errors.to_string()),
     };
     let many = count(config.certificates.len(), "certificate");
+    let log = config.log;
     let restart = match daemon.reload(config).await {
         Ok(restart) => restart,
-        Err(error) => {
-            let sentence = clean(&error.to_string());
-            tracing::error!("the configuration stays as it was: {sentence}");
-            measure::configured(Went::Wrong, daemon.shared.clock.now());
-            refused(daemon, &sentence);
-            return "the new configuration is refused".to_owned();
-        }
+        Err(error) => return refused(daemon, &clean(&error.to_string())),
     };
+    let level = logging::level(log, logs.asked, Level::Info);
+    logs.levels.set(level);
     // The receiver lives as long as the scheduler, whose end is seen elsewhere.
     let _ = orders.send(Order::Reload(Arc::clone(&daemon.shared))).await;
     measure::configured(Went::Well, daemon.shared.clock.now());
@@ -153,13 +172,15 @@ async fn reload(daemon: &mut Daemon, file: &Path, orders: &mpsc::Sender<Order>) 
     many
 }
 
-/// Has `status` say that the file is not what holds.
-fn refused(daemon: &Daemon, errors: &str) {
+/// Says that the file is not what holds, here and in `status`.
+fn refused(daemon: &Daemon, errors: &str) -> String {
     let first = errors.lines().next().unwrap_or_default();
     let sentence = format!(
         "the configuration was not reloaded and stays as it was: {first}; see `countersign check`"
     );
+    tracing::error!("{sentence}");
     daemon.shared.notices.set(RELOAD, Some(sentence));
+    "the new configuration is refused".to_owned()
 }
 
 impl Signals {

@@ -5,6 +5,7 @@
 
 mod client;
 mod protocol;
+mod seats;
 mod server;
 
 use std::path::{Path, PathBuf};

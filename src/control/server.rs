@@ -1,6 +1,7 @@
 //! The server's side: bound when the store is held, gone when the process is.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -8,26 +9,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_providers::clock::Clock;
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::protocol::{Ask, LONGEST_REQUEST, Reply, Request, VERSION};
+use super::seats::{Guest, Seat, Seats};
 use super::socket;
 use crate::run::journal;
 use crate::run::overview::Overview;
 use crate::run::progress::Progress;
 use crate::run::scheduler::{Order, Selection};
-use crate::run::shared::Shared;
+use crate::run::shared::{Notices, Shared};
+use crate::supervise;
 
-/// Connections at once; further ones wait.
-const MAX_CONNECTIONS: usize = 32;
 /// How long a request may take to arrive, and one line of a reply to leave.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// After the system refused a connection: for free descriptors, never in a busy loop.
 const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// `status` tells of a want of descriptors for so long after it: a person comes later.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// A notice about descriptors.
+const DESCRIPTORS: &str = "descriptors";
 
 /// What is behind the socket; cheap to clone.
 #[derive(Clone)]
@@ -54,7 +62,12 @@ impl Server {
         }
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))?;
-        let task = tokio::spawn(accept(listener, served));
+        let mut door = Door::new(listener, served);
+        let task = tokio::spawn(async move {
+            while supervise::fell_over("the control socket", door.serve()).await {
+                door.clock.sleep(BACK_OFF).await;
+            }
+        });
         Ok(Self { path, task })
     }
 }
@@ -67,46 +80,134 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: UnixListener, served: Served) {
-    let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let clock = served.shared.borrow().clock.clone();
-    while let Ok(seat) = Arc::clone(&seats).acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let connection = Connection::new(stream, served.clone(), clock.clone());
-                tokio::spawn(async move {
-                    // Whoever asked has gone.
-                    let _ = connection.serve().await;
-                    drop(seat);
-                });
-            }
-            Err(error) => {
-                tracing::debug!("control: {error}");
-                clock.sleep(BACK_OFF).await;
+/// Lets guests in.
+struct Door {
+    listener: UnixListener,
+    seats: Seats,
+    /// Given up when there is no other descriptor, so that somebody can still be told so.
+    spare: Option<File>,
+    /// When there was none, last.
+    complained: Option<Duration>,
+    served: Served,
+    clock: Clock,
+}
+
+impl Door {
+    fn new(listener: UnixListener, served: Served) -> Self {
+        let clock = served.shared.borrow().clock.clone();
+        Self {
+            listener,
+            seats: Seats::default(),
+            spare: None,
+            complained: None,
+            served,
+            clock,
+        }
+    }
+
+    async fn serve(&mut self) {
+        self.keep_a_spare();
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    self.admit(stream);
+                    self.keep_a_spare();
+                }
+                Err(error) => {
+                    tracing::debug!("control: {error}");
+                    if is_out_of_descriptors(&error) {
+                        self.complain(&error);
+                        if self.spare.take().is_some() {
+                            continue;
+                        }
+                        self.seats.make_room();
+                    }
+                    self.clock.sleep(BACK_OFF).await;
+                }
             }
         }
     }
+
+    fn keep_a_spare(&mut self) {
+        if self.spare.is_some() {
+            return;
+        }
+        match File::open("/dev/null") {
+            Ok(spare) => {
+                self.spare = Some(spare);
+                let is_over = |at: Duration| self.clock.elapsed() - at > REMEMBERED;
+                if self.complained.is_some_and(is_over) {
+                    self.complained = None;
+                    self.notices().set(DESCRIPTORS, None);
+                }
+            }
+            Err(error) => self.complain(&error),
+        }
+    }
+
+    fn complain(&mut self, error: &io::Error) {
+        let limit = getrlimit(Resource::Nofile).current;
+        let limit = limit.map_or("no limit".to_owned(), |limit| limit.to_string());
+        let at = self.served.shared.borrow().clock.now();
+        let sentence = format!(
+            "file descriptors were used up at {at:.0} (the limit is {limit}): connections fail until some are free; raise LimitNOFILE= or `ulimit -n`"
+        );
+        if self.complained.is_none() {
+            tracing::warn!("{sentence}: {error}");
+        }
+        self.complained = Some(self.clock.elapsed());
+        self.notices().set(DESCRIPTORS, Some(sentence));
+    }
+
+    fn notices(&self) -> Notices {
+        self.served.shared.borrow().notices.clone()
+    }
+
+    fn admit(&self, stream: UnixStream) {
+        let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+        let own = rustix::process::geteuid().as_raw();
+        let guest = Guest {
+            uid,
+            is_trusted: uid.is_some_and(|uid| uid == 0 || uid == own),
+        };
+        let Some(seat) = self.seats.take(guest, self.clock.elapsed()) else {
+            tracing::debug!(?uid, "control: no seat is free");
+            return;
+        };
+        let lost = seat.leave.clone();
+        let connection = Connection::new(stream, seat, self.served.clone(), self.clock.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                // Whoever asked has gone.
+                _ = connection.serve() => {}
+                () = lost.cancelled() => tracing::debug!(?uid, "control: somebody else needed the seat"),
+            }
+        });
+    }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    [Errno::MFILE, Errno::NFILE]
+        .iter()
+        .any(|it| code == Some(it.raw_os_error()))
 }
 
 struct Connection {
     reader: BufReader<tokio::io::Take<OwnedReadHalf>>,
     writer: OwnedWriteHalf,
-    may_write: bool,
+    seat: Seat,
     served: Served,
     clock: Clock,
 }
 
 impl Connection {
-    fn new(stream: UnixStream, served: Served, clock: Clock) -> Self {
-        let own = rustix::process::geteuid().as_raw();
-        let may_write = stream
-            .peer_cred()
-            .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own);
+    fn new(stream: UnixStream, seat: Seat, served: Served, clock: Clock) -> Self {
         let (reader, writer) = stream.into_split();
         Self {
             reader: BufReader::new(reader.take(LONGEST_REQUEST)),
             writer,
-            may_write,
+            seat,
             served,
             clock,
         }
@@ -117,11 +218,13 @@ impl Connection {
         loop {
             let mut line = Vec::new();
             self.reader.get_mut().set_limit(LONGEST_REQUEST);
+            self.seat.waits(self.clock.elapsed());
             let read = self.reader.read_until(b'\n', &mut line);
             match self.clock.timeout(PATIENCE, read).await {
                 Some(read) => read?,
                 None => return Ok(()),
             };
+            self.seat.works();
             if line.is_empty() {
                 return Ok(());
             }
@@ -152,7 +255,7 @@ impl Connection {
                 Ok(lines) => self.say(&Reply::History(lines)).await,
                 Err(error) => self.refuse(&error.to_string()).await,
             },
-            Ask::Renew { .. } if !self.may_write => {
+            Ask::Renew { .. } if !self.seat.guest.is_trusted => {
                 self.refuse("only root and the user that it runs as may ask for a renewal")
                     .await
             }
@@ -238,10 +341,10 @@ impl Connection {
     async fn say(&mut self, reply: &Reply) -> io::Result<()> {
         let mut line = serde_json::to_vec(reply)?;
         line.push(b'\n');
+        self.seat.waits(self.clock.elapsed());
         let write = self.writer.write_all(&line);
-        self.clock
-            .timeout(PATIENCE, write)
-            .await
-            .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+        let written = self.clock.timeout(PATIENCE, write).await;
+        self.seat.works();
+        written.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
     }
 }

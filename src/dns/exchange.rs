@@ -4,13 +4,14 @@
 //! server that does not know it. A reply counts only from the address asked, to the port asked from, with the id and
 //! the question asked (RFC 5452).
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use countersign_providers::clock::Clock;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::rr::{Name, Record, RecordType};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -22,6 +23,9 @@ const UDP_TRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)
 const TCP: Duration = Duration::from_secs(2);
 /// The largest UDP answer asked for: crosses any path unfragmented (RFC 9715 section 3.1).
 const PAYLOAD: u16 = 1232;
+/// In logs, so many values of an answer are shown, and so much of each.
+const SHOWN_VALUES: usize = 8;
+const LONGEST_VALUE: usize = 120;
 /// Room for a UDP answer from a server that does not care.
 const BUFFER: usize = 4096;
 
@@ -74,7 +78,7 @@ impl Exchange {
         }
         match &answer {
             Ok(message) => trace!(%server, %name, %kind, code = %message.metadata.response_code,
-                aa = message.metadata.authoritative, answers = message.answers.len(), "a name server answered"),
+                aa = message.metadata.authoritative, answers = message.answers.len(), values = %Values(&message.answers), "a name server answered"),
             Err(silence) => trace!(%server, %name, %kind, ?silence, "a name server did not answer"),
         }
         answer
@@ -215,6 +219,26 @@ pub(super) fn decode(question: &Message, bytes: &[u8]) -> Option<Message> {
         && metadata.message_type == MessageType::Response
         && metadata.op_code == OpCode::Query;
     (is_reply && same_question).then_some(reply)
+}
+
+/// The values of records, for logs: the first few, each cut off.
+pub(super) struct Values<'a>(pub(super) &'a [Record]);
+
+impl fmt::Display for Values<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, record) in self.0.iter().take(SHOWN_VALUES).enumerate() {
+            let between = if nth > 0 { ", " } else { "" };
+            let value = record.data.to_string();
+            match value.char_indices().nth(LONGEST_VALUE) {
+                Some((end, _)) => write!(f, "{between}{}…", &value[..end])?,
+                None => write!(f, "{between}{value}")?,
+            }
+        }
+        if self.0.len() > SHOWN_VALUES {
+            f.write_str(", …")?;
+        }
+        Ok(())
+    }
 }
 
 fn knows_no_edns(reply: &Message) -> bool {

@@ -18,6 +18,7 @@ use hickory_resolver::config::{
 };
 use tracing::trace;
 
+use super::exchange::Values;
 use super::probe::{code, text};
 use super::walk::{MAX_ALIASES, wire};
 use super::{DnsError, DnsErrorKind, Server, Walk};
@@ -198,7 +199,13 @@ impl Resolvers {
             Some(Err(error)) => Err(error.to_string()),
             None => Err(format!("no answer within {} s", PATIENCE.as_secs())),
         };
-        trace!(%address, %name, %kind, ok = said.is_ok(), "a resolver was asked");
+        match &said {
+            Ok(Said::Records(records)) => {
+                trace!(%address, %name, %kind, values = %Values(records), "a resolver answered");
+            }
+            Ok(Said::Nothing(..)) => trace!(%address, %name, %kind, "a resolver knows of nothing"),
+            Err(why) => trace!(%address, %name, %kind, why, "a resolver did not answer"),
+        }
         said
     }
 }

@@ -1,6 +1,7 @@
 //! One batch: as few calls as the host allows, and a refused one split until the bad name is alone.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use countersign_providers::clock::{Clock, later};
@@ -12,6 +13,9 @@ use crate::measure::{self, Call};
 
 /// A call to a DNS host has this long.
 pub(super) const CALL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A line in the log shows so many changes.
+const SHOWN_CHANGES: usize = 8;
 
 /// Changes of one zone.
 #[derive(Default)]
@@ -51,9 +55,9 @@ impl Batch {
         let mut parts: VecDeque<Vec<_>> = self.0.chunks(size).map(<[_]>::to_vec).collect();
         while let Some(mut part) = parts.pop_front() {
             let changes: Vec<Change> = part.iter().map(|(_, change)| change.clone()).collect();
-            tracing::trace!(zone = %zone.name, changes = changes.len(), "provider call");
+            tracing::trace!(zone = %zone.name, changes = changes.len(), what = %Shown(&changes), "provider call");
+            let started = clock.elapsed();
             let context = context(clock);
-            let asked = clock.elapsed();
             let result = match clock
                 .timeout(CALL_DEADLINE, host.apply(zone, &changes, &context))
                 .await
@@ -61,9 +65,11 @@ impl Batch {
                 Some(result) => result,
                 None => Err(no_answer(zone)),
             };
-            tracing::trace!(zone = %zone.name, ok = result.is_ok(), "provider reply");
+            let elapsed_ms = (clock.elapsed() - started).as_secs_f64() * 1_000.0;
+            let error = result.as_ref().err().map(tracing::field::display);
+            tracing::trace!(zone = %zone.name, ok = result.is_ok(), error, elapsed_ms, "provider reply");
             let refused = result.as_ref().err().map(|error| error.kind);
-            measure::provider_called(provider, Call::Apply, refused, clock.elapsed() - asked);
+            measure::provider_called(provider, Call::Apply, refused, clock.elapsed() - started);
             match result {
                 Err(error) if part.len() > 1 && is_of_one_name(error.kind) => {
                     let rest = part.split_off(part.len() / 2);
@@ -76,6 +82,28 @@ impl Batch {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Changes, for logs: the first few.
+struct Shown<'a>(&'a [Change]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, change) in self.0.iter().take(SHOWN_CHANGES).enumerate() {
+            let between = if nth > 0 { ", " } else { "" };
+            let verb = match change.verb {
+                Verb::Ensure => "ensure",
+                Verb::Absent => "absent",
+            };
+            write!(f, "{between}{verb} {}", change.name)?;
+        }
+        let more = self.0.len().saturating_sub(SHOWN_CHANGES);
+        if more > 0 {
+            write!(f, " and {more} more")
+        } else {
+            Ok(())
         }
     }
 }

@@ -3,6 +3,8 @@
 //! What an entry wants is decided in `engine::ledger`; here is when a batch leaves and how a refused one is split.
 
 mod batch;
+#[cfg(test)]
+mod tests;
 mod zone;
 
 use std::collections::{BTreeMap, HashMap};
@@ -185,6 +187,7 @@ impl Ledger {
         let requests = self
             .zone(&record.provider, &record.zone, Vec::new())
             .ok_or_else(|| PresentError::NoProvider(record.provider.clone()))?;
+        tracing::debug!(name = %record.name, zone = %record.zone.name, provider = record.provider, "a TXT value is to be there");
         let (reply, answer) = oneshot::channel();
         let sent = requests
             .send(Request::Present {
@@ -209,6 +212,7 @@ impl Ledger {
         let Some(requests) = self.zone(&record.provider, &record.zone, Vec::new()) else {
             return self.note_release(owner, &record).await;
         };
+        tracing::debug!(name = %record.name, zone = %record.zone.name, provider = record.provider, "a TXT value is wanted no more");
         let (reply, answer) = oneshot::channel();
         let sent = requests
             .send(Request::Release {

@@ -17,11 +17,14 @@ use crate::engine::EffectId;
 use crate::engine::ledger::{Effect, Entry, Event, Owner, RecordId};
 use crate::measure::{self, Call};
 use crate::store::{Keep, Saved, Session, StoreError, Write};
+use crate::supervise;
 
 /// A batch waits this long for authorizations that are on their way, or for more removals.
 const WINDOW: Duration = Duration::from_millis(50);
 /// After a failed save.
 const SAVE_AGAIN: Duration = Duration::from_secs(1);
+/// After a fault of our own.
+const AFTER_FAULT: Duration = Duration::from_secs(1);
 /// A sleep lasts at most this long; then the wall clock is read again.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -80,6 +83,16 @@ impl ZoneTask {
     }
 
     pub(super) async fn run(mut self) {
+        let what = format!("the ledger of the zone {}", self.at.1.name);
+        while supervise::fell_over(&what, self.serve()).await {
+            self.clock.sleep(AFTER_FAULT).await;
+            // What was in memory may have been left in the middle.
+            self.read_again().await;
+            self.publish();
+        }
+    }
+
+    async fn serve(&mut self) {
         loop {
             let Some(gathered) = self.gather().await else {
                 return;
@@ -253,6 +266,9 @@ impl ZoneTask {
         let refused = seen.as_ref().err().map(|error| error.kind);
         let took = self.clock.elapsed() - asked;
         measure::provider_called(&self.at.0, Call::Observe, refused, took);
+        let sets = seen.as_ref().map_or(0, Vec::len);
+        let error = seen.as_ref().err().map(tracing::field::display);
+        tracing::trace!(zone = %self.at.1.name, names = names.len(), sets, error, "provider look");
         let now = self.clock.now();
         for (_, record) in looks {
             let there = seen.clone().map(|sets| {

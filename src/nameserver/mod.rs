@@ -26,6 +26,7 @@ pub use answer::{Transport, answer};
 pub use provider::BuiltIn;
 pub use zone::Snapshot;
 
+use crate::passed::PassedSockets;
 use crate::store::{Fence, Store, StoreError};
 use socket::{Guests, Listener};
 
@@ -75,14 +76,23 @@ impl Nameserver {
     /// Takes the sockets, unless that is done, and answers from then on. The addresses with the ports that were really
     /// taken, in the order of the settings.
     pub async fn listen(&self) -> Result<&[SocketAddr], NameserverError> {
-        let running = self.running.get_or_try_init(|| self.start()).await?;
+        self.listen_with(&PassedSockets::default()).await
+    }
+
+    /// The same, with those of `passed` that are for its addresses.
+    pub async fn listen_with(
+        &self,
+        passed: &PassedSockets,
+    ) -> Result<&[SocketAddr], NameserverError> {
+        let start = || self.start(passed);
+        let running = self.running.get_or_try_init(start).await?;
         Ok(&running.addresses)
     }
 
-    async fn start(&self) -> Result<Running, NameserverError> {
+    async fn start(&self, passed: &PassedSockets) -> Result<Running, NameserverError> {
         let mut listeners = Vec::new();
         for &address in &self.listen {
-            let bound = Listener::bind(address).await;
+            let bound = Listener::bind(address, passed).await;
             listeners.push(bound.map_err(|error| cannot_listen(address, &error))?);
         }
         let guests = Guests::new();
@@ -163,7 +173,9 @@ fn check(settings: &Settings) -> Result<(), NameserverError> {
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> NameserverError {
     let hint = match error.kind() {
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need a socket from systemd (`countersign.socket`) or CAP_NET_BIND_SERVICE"
+        }
         io::ErrorKind::AddrInUse => "; another program has the port, see `ss -lnptu`",
         io::ErrorKind::AddrNotAvailable => "; no interface of this host has the address",
         _ => "",

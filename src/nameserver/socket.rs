@@ -17,6 +17,9 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tracing::{debug, trace};
 
+use crate::passed::PassedSockets;
+use crate::supervise;
+
 use super::answer::{Transport, answer};
 use super::zone::Published;
 
@@ -47,14 +50,21 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Takes `address` for UDP and TCP; with port 0 the same free one for both.
-    pub(super) async fn bind(address: SocketAddr) -> io::Result<Self> {
+    /// Takes `address` for UDP and TCP, each from `passed` if it is there; with port 0 the same free one for both.
+    pub(super) async fn bind(address: SocketAddr, passed: &PassedSockets) -> io::Result<Self> {
         let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
         loop {
-            let tcp = open_tcp(address)?;
+            let tcp = match passed.tcp(address) {
+                Some(listener) => TcpListener::from_std(listener)?,
+                None => open_tcp(address)?,
+            };
             let taken = tcp.local_addr()?;
             tries -= 1;
-            match open_udp(taken) {
+            let udp = match passed.udp(taken) {
+                Some(socket) => UdpSocket::from_std(socket),
+                None => open_udp(taken),
+            };
+            match udp {
                 Ok(udp) => {
                     let address = taken;
                     return Ok(Self { udp, tcp, address });
@@ -72,14 +82,22 @@ impl Listener {
         guests: &Arc<Guests>,
         clock: &Clock,
     ) -> [tokio::task::JoinHandle<()>; 2] {
-        let udp = serve_udp(self.udp, Arc::clone(zone), clock.clone());
-        let tcp = serve_tcp(
-            self.tcp,
-            Arc::clone(zone),
-            Arc::clone(guests),
-            clock.clone(),
-        );
-        [tokio::spawn(udp), tokio::spawn(tcp)]
+        let (at, udp, tcp) = (self.address, self.udp, self.tcp);
+        let (answers, guests, waits) = (Arc::clone(zone), Arc::clone(guests), clock.clone());
+        let by_tcp = async move {
+            let what = format!("the nameserver at TCP {at}");
+            while supervise::fell_over(&what, serve_tcp(&tcp, &answers, &guests, &waits)).await {
+                waits.sleep(BACK_OFF).await;
+            }
+        };
+        let (answers, waits) = (Arc::clone(zone), clock.clone());
+        let by_udp = async move {
+            let what = format!("the nameserver at UDP {at}");
+            while supervise::fell_over(&what, serve_udp(&udp, &answers, &waits)).await {
+                waits.sleep(BACK_OFF).await;
+            }
+        };
+        [tokio::spawn(by_udp), tokio::spawn(by_tcp)]
     }
 }
 
@@ -112,7 +130,7 @@ fn open(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-async fn serve_udp(socket: UdpSocket, zone: Arc<Published>, clock: Clock) {
+async fn serve_udp(socket: &UdpSocket, zone: &Published, clock: &Clock) {
     let mut buffer = vec![0; MAX_QUERY];
     loop {
         let (length, peer) = match socket.recv_from(&mut buffer).await {
@@ -138,7 +156,12 @@ async fn serve_udp(socket: UdpSocket, zone: Arc<Published>, clock: Clock) {
     }
 }
 
-async fn serve_tcp(listener: TcpListener, zone: Arc<Published>, guests: Arc<Guests>, clock: Clock) {
+async fn serve_tcp(
+    listener: &TcpListener,
+    zone: &Arc<Published>,
+    guests: &Arc<Guests>,
+    clock: &Clock,
+) {
     // Ends the connections with this task.
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -158,7 +181,7 @@ async fn serve_tcp(listener: TcpListener, zone: Arc<Published>, guests: Arc<Gues
             trace!(%peer, "too many connections from one address");
             continue;
         };
-        let (zone, clock) = (Arc::clone(&zone), clock.clone());
+        let (zone, clock) = (Arc::clone(zone), clock.clone());
         connections.spawn(async move {
             let (_place, _guest) = (place, guest);
             let ended = clock.timeout(LIFE, converse(stream, &zone, &clock)).await;

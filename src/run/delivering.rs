@@ -167,7 +167,12 @@ async fn bring(
         None => {
             if !was_done {
                 measure::delivered(Went::Well);
-                tracing::info!(certificate = %name, "delivered to {}", to.name);
+                let told = if to.reload.is_some() {
+                    ", and reloaded"
+                } else {
+                    ""
+                };
+                tracing::info!("delivered to {}{told}", to.name);
                 let target = to.name.clone();
                 shared.watchers.tell(name, Progress::Delivered { target });
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use countersign_providers::clock::{between, later};
 use jiff::Timestamp;
 use tokio::sync::OwnedMutexGuard;
+use tracing::Span;
 
 use super::accounts::{self, Ready, store_failure};
 use super::delivering;
@@ -23,6 +24,11 @@ use crate::engine::renewal::{Due, Reason};
 use crate::engine::timekeeping::{CLOCK_STEP, by_own_clock};
 use crate::measure::{self, Outcome};
 use crate::store::{Keep, Saved, StoreError, Write};
+
+/// What happens for one certificate happens in this: its lines say so.
+pub(super) fn span(name: &CertificateName) -> Span {
+    tracing::error_span!("work", certificate = %name, attempt = tracing::field::Empty)
+}
 
 /// Attempts at one authority that must have failed by its own fault before the next one is asked.
 const FAILURES_BEFORE_NEXT: u32 = 3;
@@ -197,6 +203,7 @@ pub(super) async fn perform(shared: &Arc<Shared>, mut job: Job, stop: Stop) -> R
         () = stop.asked() => return Err(not_begun()),
         worker = worker(shared, job, wanted, stop.clone()) => worker?,
     };
+    Span::current().record("attempt", worker.certificate().epoch);
     worker.drive(Until::Decided).await?;
     let issued = worker.certificate().clone();
     let end = worker.end().cloned();

@@ -99,6 +99,9 @@ async fn holder(
             let refused = zones.as_ref().err().map(|error| error.kind);
             let took = context.clock.elapsed() - asked;
             measure::provider_called(name, Call::Zones, refused, took);
+            let found = zones.as_ref().map_or(0, Vec::len);
+            let error = zones.as_ref().err().map(tracing::field::display);
+            tracing::trace!(provider = name, owner = %walk.owner, found, error, "provider zones");
             (name, zones)
         }
     });

@@ -8,6 +8,7 @@ pub mod heartbeat;
 mod job;
 pub mod journal;
 pub mod locate;
+mod looking;
 mod outages;
 pub mod overview;
 pub mod plan;

@@ -35,23 +35,26 @@ pub struct Plan {
     turns: HashMap<CertificateName, Turn>,
     /// Those whose time has not come.
     later: BTreeSet<(Timestamp, CertificateName)>,
-    /// Whether those who wait for their time to ask an authority are held back when it comes.
+    /// Whether those who wait for their time to ask an authority are put off when it comes.
     is_doubted: bool,
     /// Those who are.
-    held: BTreeSet<CertificateName>,
+    put_off: BTreeSet<CertificateName>,
     /// Those who wait until an authority can be used again, by authority, the most urgent first.
     waiting: BTreeMap<String, BTreeSet<(Option<Timestamp>, CertificateName)>>,
     /// Those whose time has come, by authority, the most urgent first.
     ready: BTreeMap<Option<String>, BTreeSet<(Option<Timestamp>, CertificateName)>>,
     /// Those at work.
     at_work: BTreeMap<CertificateName, Turn>,
+    /// Those that are given no turn for now, and by how many.
+    held: BTreeMap<CertificateName, usize>,
 }
 
 impl Plan {
-    /// Notes when `name` wants something. One that is at work gets its turn when it has ended.
+    /// Notes when `name` wants something. One that is at work gets its turn when it has ended, one that is held when it
+    /// is released.
     pub fn set(&mut self, name: CertificateName, turn: Turn) {
         self.take_out(&name);
-        if !self.at_work.contains_key(&name) {
+        if !self.at_work.contains_key(&name) && !self.held.contains_key(&name) {
             self.later.insert((turn.at, name.clone()));
         }
         if let Some(authority) = turn.authority.as_ref().filter(|_| turn.waits) {
@@ -87,15 +90,35 @@ impl Plan {
     pub fn doubt(&mut self, is_doubted: bool) {
         self.is_doubted = is_doubted;
         if !is_doubted {
-            for name in std::mem::take(&mut self.held) {
+            for name in std::mem::take(&mut self.put_off) {
                 self.later.insert((self.turns[&name].at, name));
             }
         }
     }
 
-    /// Whether anybody is held back.
-    pub fn holds(&self) -> bool {
-        !self.held.is_empty()
+    /// Gives `name`, who is not at work, no turn until it is released as often.
+    pub fn hold(&mut self, name: &CertificateName) {
+        self.take_out(name);
+        *self.held.entry(name.clone()).or_default() += 1;
+    }
+
+    /// Ends one hold of `name`.
+    pub fn release(&mut self, name: &CertificateName) {
+        let Some(holds) = self.held.get_mut(name) else {
+            return;
+        };
+        *holds -= 1;
+        if *holds == 0 {
+            self.held.remove(name);
+            if let Some(turn) = self.turns.get(name).cloned() {
+                self.set(name.clone(), turn);
+            }
+        }
+    }
+
+    /// Whether anybody is put off.
+    pub fn puts_off(&self) -> bool {
+        !self.put_off.is_empty()
     }
 
     /// When the next one wants something whose time has not come.
@@ -110,7 +133,7 @@ impl Plan {
         {
             let turn = &self.turns[&name];
             if self.is_doubted && turn.at > Timestamp::MIN && turn.authority.is_some() {
-                self.held.insert(name);
+                self.put_off.insert(name);
                 continue;
             }
             let queue = self.ready.entry(turn.authority.clone()).or_default();
@@ -163,7 +186,7 @@ impl Plan {
             return;
         };
         self.later.remove(&(turn.at, name.clone()));
-        self.held.remove(name);
+        self.put_off.remove(name);
         let place = (turn.ends, name.clone());
         if let Some(queue) = self.ready.get_mut(&turn.authority) {
             queue.remove(&place);
@@ -277,9 +300,9 @@ mod tests {
         };
         plan.set(name("delivery"), delivery);
         assert_eq!(started(&mut plan, 10), ["delivery", "missing"]);
-        assert!(plan.holds());
+        assert!(plan.puts_off());
         plan.doubt(false);
-        assert!(!plan.holds());
+        assert!(!plan.puts_off());
         assert_eq!(started(&mut plan, 10), ["renewal"]);
     }
 

@@ -9,10 +9,12 @@ use countersign_providers::clock::later;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
+use tracing::Instrument;
 
 use super::LONGEST_SLEEP;
 use super::clockwatch::Clockwatch;
 use super::job::{self, Job};
+use super::looking;
 use super::outages::Outages;
 use super::plan::{Plan, Turn};
 use super::progress::Progress;
@@ -23,6 +25,7 @@ use super::worker::is_interruption;
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::Failure;
 use crate::store::StoreError;
+use crate::supervise;
 
 /// A certificate whose turn failed gets the next one no sooner, whatever is saved of it: perhaps nothing could be.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
@@ -101,6 +104,9 @@ pub async fn next(shared: &Shared) -> Result<Option<Timestamp>, StoreError> {
     Ok(next)
 }
 
+/// Those that have something to do.
+pub type Begun = Result<Vec<CertificateName>, StoreError>;
+
 /// What the daemon is told while it runs.
 pub enum Order {
     /// There is another configuration.
@@ -110,7 +116,7 @@ pub enum Order {
         /// Over these.
         selection: Selection,
         /// Who has something to do in it.
-        reply: oneshot::Sender<Result<Vec<CertificateName>, StoreError>>,
+        reply: oneshot::Sender<Begun>,
     },
 }
 
@@ -161,10 +167,10 @@ pub async fn serve(
             crew.begin(name, None);
             next_try = crew.shared.clock.elapsed() + AFTER_FAILURE;
         }
-        watch.ask(&crew.shared, crew.plan.holds());
+        watch.ask(&crew.shared, crew.plan.puts_off());
         outages.ask(&crew.shared, crew.plan.awaited());
         (pulse.beat)();
-        let is_at_rest = crew.tasks.is_empty() && leaving.is_over();
+        let is_at_rest = crew.tasks.is_empty() && crew.looks.is_empty() && leaving.is_over();
         if is_at_rest && !was_at_rest {
             tracing::trace!("at rest");
         }
@@ -184,10 +190,10 @@ pub async fn serve(
                     sweep = Timestamp::MIN;
                 }
                 Order::Renew { selection, reply } => {
-                    // Whoever asked may have gone; the work is done all the same.
-                    let _ = reply.send(crew.hurry(&selection).await);
+                    crew.look(selection, reply);
                 }
             },
+            Some(looked) = crew.looks.join_next_with_id() => crew.hurry(looked).await,
             // Only the joining may be cut off by another branch, not what is made of it.
             Some(joined) = crew.tasks.join_next_with_id() => {
                 let Some((name, result)) = crew.heard(joined).await else {
@@ -195,8 +201,7 @@ pub async fn serve(
                 };
                 let failure = result.err().filter(|it| !is_interruption(it));
                 if let Some(failure) = &failure {
-                    let whose = failure.whose.as_str();
-                    tracing::warn!(certificate = %name, whose, "{}", failure.sentence);
+                    crew.log_failure(&name, failure).await;
                 }
                 crew.plan_again(name, failure.is_none()).await;
             }
@@ -212,6 +217,18 @@ pub async fn serve(
     clock.timeout(DRAIN, all).await;
 }
 
+/// What a person asked for, until it is known who has something to do.
+struct Asked {
+    selection: Selection,
+    reply: oneshot::Sender<Begun>,
+    /// Those that were at work already.
+    at_work: Vec<CertificateName>,
+    /// Those that are looked at, and begin nothing meanwhile.
+    held: BTreeSet<CertificateName>,
+}
+
+/// How a look ended.
+type Looked = Result<(Id, Result<BTreeSet<CertificateName>, StoreError>), JoinError>;
 /// How a task ended.
 type Joined = Result<(Id, Result<(), Failure>), JoinError>;
 
@@ -223,6 +240,8 @@ struct Crew {
     names: HashMap<Id, CertificateName>,
     /// What a person asked of those whose turn has not come yet.
     asked: HashMap<CertificateName, Selection>,
+    looks: JoinSet<Result<BTreeSet<CertificateName>, StoreError>>,
+    looking: HashMap<Id, Asked>,
     stops: BTreeMap<CertificateName, Stop>,
     /// Those at work whose targets were changed meanwhile.
     look_again: BTreeSet<CertificateName>,
@@ -237,6 +256,8 @@ impl Crew {
             tasks: JoinSet::new(),
             names: HashMap::new(),
             asked: HashMap::new(),
+            looks: JoinSet::new(),
+            looking: HashMap::new(),
             stops: BTreeMap::new(),
             look_again: BTreeSet::new(),
             stop,
@@ -249,9 +270,10 @@ impl Crew {
         let stop = self.stop.child();
         let selection = self.asked.remove(&name).unwrap_or_default();
         self.stops.insert(name.clone(), stop.clone());
+        let span = job::span(&name);
         let task = self.tasks.spawn({
             let name = name.clone();
-            async move {
+            let work = async move {
                 let job = match job {
                     Some(job) => Some(job),
                     None => job::job(&shared, &name, &selection)
@@ -262,7 +284,8 @@ impl Crew {
                     Some(job) => job::perform(&shared, job, stop).await,
                     None => Ok(()),
                 }
-            }
+            };
+            work.instrument(span)
         });
         self.names.insert(task.id(), name);
     }
@@ -305,21 +328,68 @@ impl Crew {
         Some((name, result))
     }
 
-    /// Gives everybody in `selection` who has something to do the next turn. Those at work are among them.
-    async fn hurry(&mut self, selection: &Selection) -> Result<Vec<CertificateName>, StoreError> {
-        let mut begun = Vec::new();
-        for name in selection.names(&self.shared) {
-            if !self.stops.contains_key(&name) {
-                if job::job(&self.shared, &name, selection).await?.is_none() {
-                    continue;
-                }
-                let turn = job::turn(&self.shared, &name).await?;
-                let at = Timestamp::MIN;
-                self.plan.set(name.clone(), Turn { at, ..turn });
-                self.asked.insert(name.clone(), selection.clone());
+    async fn log_failure(&self, name: &CertificateName, failure: &Failure) {
+        let whose = failure.whose.as_str();
+        let sentence = &failure.sentence;
+        let again = job::again(&self.shared, name, failure).await;
+        let again = match again {
+            Some(again) => format!("; tried again at {again:.0}"),
+            None => String::new(),
+        };
+        job::span(name).in_scope(|| tracing::warn!(whose, "failed: {sentence}{again}"));
+    }
+
+    /// Finds out who in `selection` has something to do. Nobody waits for it but those that are looked at.
+    fn look(&mut self, selection: Selection, reply: oneshot::Sender<Begun>) {
+        let names = selection.names(&self.shared).into_iter();
+        let (at_work, idle): (Vec<_>, Vec<_>) =
+            names.partition(|name| self.stops.contains_key(name));
+        let held: BTreeSet<CertificateName> = idle.into_iter().collect();
+        held.iter().for_each(|name| self.plan.hold(name));
+        let look = looking::look(Arc::clone(&self.shared), held.clone(), selection.clone());
+        let task = self.looks.spawn(look);
+        let asked = Asked {
+            selection,
+            reply,
+            at_work,
+            held,
+        };
+        self.looking.insert(task.id(), asked);
+    }
+
+    /// Gives everybody who has something to do the next turn. Those that were at work are among them.
+    async fn hurry(&mut self, looked: Looked) {
+        let id = looked.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let Some(asked) = self.looking.remove(&id) else {
+            return;
+        };
+        let wanting = match looked {
+            Ok((_, wanting)) => wanting,
+            Err(error) => Err(StoreError::Io(format!("the look was cut short: {error}"))),
+        };
+        let begun = match wanting {
+            Ok(wanting) => self.plan_now(&asked, wanting).await,
+            Err(error) => Err(error),
+        };
+        asked.held.iter().for_each(|name| self.plan.release(name));
+        // Whoever asked may have gone; the work is done all the same.
+        let _ = asked.reply.send(begun);
+    }
+
+    async fn plan_now(&mut self, asked: &Asked, wanting: BTreeSet<CertificateName>) -> Begun {
+        let mut begun = asked.at_work.clone();
+        for name in wanting {
+            // There may be another configuration by now.
+            if !self.shared.certificates.contains_key(&name) {
+                continue;
             }
+            let turn = job::turn(&self.shared, &name).await?;
+            let at = Timestamp::MIN;
+            self.plan.set(name.clone(), Turn { at, ..turn });
+            self.asked.insert(name.clone(), asked.selection.clone());
             begun.push(name);
         }
+        begun.sort();
         Ok(begun)
     }
 
@@ -473,9 +543,17 @@ impl Crew {
     fn forget(&self, name: &CertificateName) {
         let (shared, name) = (Arc::clone(&self.shared), name.clone());
         tokio::spawn(async move {
-            if let Err(failure) = job::forget(&shared, &name).await {
-                tracing::error!(certificate = %name, "{}", failure.sentence);
-            }
+            let what = format!("giving up {name}");
+            let forget = async {
+                if let Err(failure) = job::forget(&shared, &name).await {
+                    tracing::error!("{}", failure.sentence);
+                }
+            };
+            let forget = forget.instrument(job::span(&name));
+            supervise::fell_over(&what, forget).await;
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::task::{JoinError, JoinSet};
+use tracing::Instrument;
 
 use super::accounts::{self, Ready, internal, store_failure};
 use super::hands::{Done, Hands};
@@ -34,6 +35,8 @@ const PARKED: &str = "left as it is for the next start";
 const REMOVED: &str = "not in the configuration any more";
 /// In the foreground, an authority that wants to be left alone for longer than this ends the pass.
 const FOREGROUND_PATIENCE: Duration = Duration::from_secs(30);
+/// A line in the log shows so many names.
+const SHOWN_NAMES: usize = 4;
 /// When asked to stop, records are released within this.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -64,6 +67,8 @@ pub struct Worker {
     /// The DNS hosts that were asked for a value, and when, by authorization.
     presented: BTreeMap<usize, (String, Duration)>,
     trouble: Option<String>,
+    /// Whether what it got takes the place of a certificate before.
+    replaces: bool,
     stop: Stop,
 }
 
@@ -152,6 +157,7 @@ impl Worker {
             timed,
             presented: BTreeMap::new(),
             trouble: None,
+            replaces: false,
             stop,
         }
     }
@@ -307,7 +313,9 @@ impl Worker {
         for (id, effect) in effects {
             if running.ids.insert(id.clone()) {
                 self.time_propagation(&effect);
-                running.tasks.spawn(self.perform(id, effect));
+                running
+                    .tasks
+                    .spawn(self.perform(id, effect).in_current_span());
             }
         }
     }
@@ -370,6 +378,7 @@ impl Worker {
             None => {}
             Some(End::Issued) => {
                 if let Some(issued) = done.issued {
+                    self.replaces = self.certificate.value.current.is_some();
                     writes.extend(self.replaced());
                     self.certificate.value.issued(*issued);
                 }
@@ -441,7 +450,17 @@ impl Worker {
             && self.attempt.value.end() == Some(&End::Issued)
             && let Some(issued) = &self.certificate.value.current
         {
-            tracing::info!(certificate = %name, "issued by {}, valid until {}", issued.authority, issued.not_after);
+            let word = if self.replaces { "renewed" } else { "issued" };
+            let names = issued.specification.identifiers.iter().take(SHOWN_NAMES);
+            let names = names.map(ToString::to_string).collect::<Vec<_>>();
+            let more = issued.specification.identifiers.len() - names.len();
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
+            let (names, authority, until) = (names.join(", "), &issued.authority, issued.not_after);
+            tracing::info!("{word} by {authority}: {names}{more}; valid until {until}");
             watchers.tell(name, Progress::Issued(Box::new(issued.clone())));
         }
     }

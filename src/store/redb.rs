@@ -102,7 +102,11 @@ impl RedbStore {
         &self,
         change: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Change,
     ) -> Result<T, StoreError> {
-        let gone = || StoreError::Io("the store's writer has ended; restart Countersign".into());
+        let gone = || {
+            StoreError::Io(
+                "the store's writer did not end well; restart Countersign if it goes on".into(),
+            )
+        };
         let (reply, answer) = oneshot::channel();
         let changes = self.changes.as_ref().ok_or_else(gone)?;
         let request = Request::new(change(reply));

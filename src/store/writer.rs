@@ -4,6 +4,7 @@
 //! the order of arrival and against what those before it wrote; one that is refused leaves no trace and does not
 //! disturb the others.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -59,7 +60,12 @@ pub(super) fn run(vault: &Vault, mut waiting: mpsc::Receiver<Request>) {
             };
             group.push(next);
         }
-        perform(vault, group);
+        // redb forgets a transaction that was left in the middle; who asked hears that it failed.
+        if catch_unwind(AssertUnwindSafe(|| perform(vault, group))).is_err() {
+            tracing::error!(
+                "the store's writer had a fault of Countersign's own; the rest goes on"
+            );
+        }
     }
 }
 

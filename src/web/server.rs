@@ -23,6 +23,7 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use super::host::Names;
 use super::{Served, routes};
 use crate::config::WebSettings;
+use crate::passed::PassedSockets;
 
 /// Connections at once; a further one ends the oldest, so that whoever dawdles stands in nobody's way.
 const MAX_CONNECTIONS: usize = 64;
@@ -53,10 +54,13 @@ pub struct WebError {
 }
 
 impl Server {
-    /// Takes the socket.
-    pub async fn bind(settings: &WebSettings) -> Result<Self, WebError> {
+    /// Takes the socket: one that was passed for its address, else one of its own.
+    pub async fn bind(settings: &WebSettings, passed: &PassedSockets) -> Result<Self, WebError> {
         let address = settings.listen;
-        let listener = TcpListener::bind(address).await;
+        let listener = match passed.tcp(address) {
+            Some(listener) => TcpListener::from_std(listener),
+            None => TcpListener::bind(address).await,
+        };
         Ok(Self {
             listener: listener.map_err(|error| WebError { address, error })?,
             names: Arc::new(Names::new(&settings.hosts)),
