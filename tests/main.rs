@@ -15,6 +15,7 @@ mod cli;
 mod config;
 mod daemon;
 mod demo;
+mod includes;
 mod issuance;
 mod kill;
 mod rfc2136;
