@@ -2,18 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use countersign::config::{Config, ConfigErrors};
 use countersign_providers::clock::Clock;
 use tempfile::TempDir;
 
+use crate::cli::Lab;
 use crate::support::golden::{golden, root};
+use crate::support::process::eventually;
+
+/// A daemon takes no longer.
+const WITHIN: Duration = Duration::from_secs(30);
 
 const MAIN: &str = "include: conf.d/*.yaml
 authorities: {letsencrypt: {agree-to-terms: true}}
 providers: {office: {rfc2136: {server: 192.0.2.53, tsig: {keyfile: acme.key}}}}
 certificates: {example: {names: [example.com]}}
 ";
+
+/// A name, the file that includes others, and those.
+type Case = (&'static str, String, Vec<(&'static str, String)>);
 
 /// A directory with these files.
 fn files(files: &[(&str, &str)]) -> TempDir {
@@ -107,7 +116,7 @@ fn every_mistake_in_several_files_has_its_message() {
     let one = |text: &str| vec![("conf.d/one.yaml", text.to_owned())];
     let including = |include: &str| MAIN.replace("conf.d/*.yaml", include);
     let main = MAIN.to_owned();
-    let cases: Vec<(&str, String, Vec<(&str, String)>)> = vec![
+    let cases: Vec<Case> = vec![
         (
             "value",
             main.clone(),
@@ -229,6 +238,58 @@ fn ten_thousand_certificates_in_as_many_files_are_read_in_a_second() {
     println!("10,000 files: {took:?}");
     let limit = if cfg!(debug_assertions) { 15 } else { 1 };
     assert!(took.as_secs() < limit, "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_daemon_takes_over_what_changed_in_included_files() {
+    let certificates = "  web: {names: [web.test], deliver: [web1]}\ninclude: conf.d/*.yaml\n";
+    let lab = Lab::start(certificates).await;
+    let program = &lab.program;
+    let is_there = |directory: &str| {
+        eventually(WITHIN, || {
+            program.path(directory).join("current/cert.pem").exists()
+        })
+    };
+    let here = program.directory().to_string_lossy().into_owned();
+    let write = |name: &str, text: &str| {
+        std::fs::write(program.path(name), text.replace("..", &here)).unwrap();
+    };
+    std::fs::create_dir(program.path("conf.d")).unwrap();
+    write(
+        "conf.d/targets.yaml",
+        "targets: {web1: {files: {directory: ../first}}}\n",
+    );
+    let daemon = program.start(&["run"]);
+    daemon.wait_for("ready: 1 certificate").unwrap();
+    assert!(is_there("first"));
+
+    write(
+        "conf.d/targets.yaml",
+        "targets: {web1: {files: {directory: ../second}}}\n",
+    );
+    write(
+        "conf.d/shop.yaml",
+        "certificates: {shop: {names: [shop.test], deliver: [{files: {directory: ../shop}}]}}\n",
+    );
+    daemon.hang_up();
+    daemon.wait_for("reloaded: 2 certificates").unwrap();
+    assert!(is_there("second") && is_there("shop"));
+    let same = |name: &str| std::fs::read(program.path(name).join("cert.pem")).unwrap();
+    assert_eq!(same("first"), same("second"), "delivered, not issued again");
+
+    write("conf.d/shop.yaml", "certificates: {shop: {names: []}}\n");
+    daemon.hang_up();
+    daemon.wait_for("stays as it was").unwrap();
+    write(
+        "conf.d/shop.yaml",
+        "certificates: {shop: {names: [shop.test]}}\n",
+    );
+    let status = program.run(&["status"]).expect_code(0).stdout;
+    assert!(status.contains("conf.d/shop.yaml:1:"), "{status}");
+    let details = program.run(&["status", "web"]).expect_code(0).stdout;
+    assert!(details.contains("delivery    web1: installed"), "{details}");
+    daemon.terminate();
+    daemon.finish().expect_code(0);
 }
 
 #[test]

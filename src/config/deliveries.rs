@@ -19,6 +19,11 @@ pub(super) const IN_PLACE: &str = "files:";
 /// The longest name of a target.
 const MAX_TARGET_NAME: usize = 63;
 
+/// What people call a target: its name, or its directory when it is written in place.
+pub fn place(target: &str) -> &str {
+    target.strip_prefix(IN_PLACE).unwrap_or(target)
+}
+
 /// Where certificates may go.
 pub(super) struct Places<'a> {
     /// By the names in the files; nothing for those that are wrong, which is told once.

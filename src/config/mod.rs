@@ -27,6 +27,7 @@ pub use checked::{
     Authority, Certificate, Config, Delivery, DnsSettings, ExternalAccount, FileKind,
     FilesSettings, LogFormat, LogLevel, LogSettings, Look, NameserverSettings, ProviderSettings,
 };
+pub use deliveries::place;
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use files::{Finding, Severity};
 pub use names::{AuthorityName, ProviderName};

@@ -8,7 +8,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::accounts::{self, Ready, store_failure};
 use super::delivering;
-use super::plan::Turn;
+use super::plan::{self, Turn};
 use super::records;
 use super::scheduler::Selection;
 use super::shared::{Authority, Shared, Wanted};
@@ -21,9 +21,6 @@ use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
 use crate::engine::renewal::Reason;
 use crate::store::{Keep, Saved, StoreError, Write};
-
-/// Attempts at one authority that must have failed by its own fault before the next one is asked.
-const FAILURES_BEFORE_NEXT: u32 = 3;
 
 /// A certificate that has something to do.
 pub(super) struct Job {
@@ -131,26 +128,14 @@ pub(super) async fn turn(shared: &Shared, name: &CertificateName) -> Result<Turn
         }
     }
     let asks = delivery_at.is_none_or(|at| attempt_at <= at);
-    let authority = || authority_for(shared, wanted, &certificate, attempt.as_ref());
+    let attempt = attempt.as_ref().map(|attempt| &attempt.value);
+    let authority = || authority_for(shared, wanted, &certificate, attempt);
     Ok(Turn {
         at: delivery_at.map_or(attempt_at, |at| at.min(attempt_at)),
         ends: certificate.current.as_ref().map(|issued| issued.not_after),
         authority: asks.then(authority),
-        domain: domain(wanted),
+        domain: plan::domain(&wanted.specification),
     })
-}
-
-/// The last two labels of the first name: near enough to who runs its DNS.
-fn domain(wanted: &Wanted) -> String {
-    let first = wanted.specification.identifiers.first();
-    let name = first
-        .map(|first| first.base.to_string())
-        .unwrap_or_default();
-    let mut labels = name.rsplitn(3, '.');
-    match (labels.next(), labels.next()) {
-        (Some(top), Some(second)) => format!("{second}.{top}"),
-        _ => name,
-    }
 }
 
 async fn certificate(
@@ -209,7 +194,8 @@ async fn worker(
     wanted: &Wanted,
     stop: Stop,
 ) -> Result<(OwnedMutexGuard<()>, Worker), Failure> {
-    let name = authority_for(shared, wanted, &job.certificate.value, job.attempt.as_ref());
+    let attempt = job.attempt.as_ref().map(|attempt| &attempt.value);
+    let name = authority_for(shared, wanted, &job.certificate.value, attempt);
     let authority = shared.authorities.get(&name).ok_or_else(|| {
         Failure::new(
             Whose::You,
@@ -373,23 +359,14 @@ async fn failed_before(
     }
 }
 
-/// The authority to ask: that of an order that is known, else the first, and after failures of its own the next.
 fn authority_for(
     shared: &Shared,
     wanted: &Wanted,
     certificate: &Certificate,
-    attempt: Option<&Saved<Attempt>>,
+    attempt: Option<&Attempt>,
 ) -> String {
-    let asked = attempt.map(|attempt| &attempt.value.request.authority);
-    if let Some(asked) = asked.filter(|asked| shared.authorities.contains_key(*asked)) {
-        return asked.clone();
-    }
-    let failures = match &certificate.trouble {
-        Some(trouble) if trouble.failure.whose == Whose::Authority => trouble.count,
-        _ => 0,
-    };
-    let nth = (failures / FAILURES_BEFORE_NEXT) as usize % wanted.authorities.len().max(1);
-    wanted.authorities.get(nth).cloned().unwrap_or_default()
+    let is_known = |name: &str| shared.authorities.contains_key(name);
+    plan::authority(&wanted.authorities, is_known, certificate, attempt)
 }
 
 /// Why an attempt begins, for the history.

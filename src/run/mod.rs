@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod delivering;
+pub mod forecast;
 mod hands;
 mod job;
 pub mod journal;
