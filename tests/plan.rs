@@ -145,6 +145,9 @@ fn the_manual_page_and_completions_need_no_configuration() {
         "COUNTERSIGN_CONFIG",
         "completions",
         "history",
+        "\\-\\-force",
+        "\\-\\-exit\\-code",
+        "\\-\\-json",
     ] {
         assert!(page.contains(word), "{word}\n{page}");
     }

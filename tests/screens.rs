@@ -56,6 +56,20 @@ async fn the_picture_of_a_history_is_as_it_was_judged() {
     }
 }
 
+/// The parts of the demonstration come in an order of their own each time; no line is broken by the terminal.
+#[test]
+fn the_demo_fits_its_terminal() {
+    let program = Countersign::new("");
+    for width in WIDTHS {
+        let terminal = terminal(&program, "demo --once", width, 30, true);
+        let screen = terminal.screen();
+        let row = |row: u16| row_of(screen, row, width);
+        assert!((0..ROWS).any(|it| row(it).contains("The files are removed now")));
+        let broken: Vec<u16> = (0..ROWS).filter(|it| screen.row_wrapped(*it)).collect();
+        assert!(broken.is_empty(), "{}", row(broken[0]));
+    }
+}
+
 /// What a terminal shows when `command` has ended.
 pub(crate) fn picture(
     program: &Countersign,
@@ -64,6 +78,21 @@ pub(crate) fn picture(
     rows: u16,
     has_colour: bool,
 ) -> String {
+    let terminal = terminal(program, command, width, rows, has_colour);
+    let screen = terminal.screen();
+    let rows: Vec<String> = (0..ROWS).map(|row| row_of(screen, row, width)).collect();
+    let text = rows.join("\n");
+    masked(&format!("{}\n", text.trim_end()))
+}
+
+/// The terminal when `command` has ended.
+fn terminal(
+    program: &Countersign,
+    command: &str,
+    width: u16,
+    rows: u16,
+    has_colour: bool,
+) -> vt100::Parser {
     let line = format!(
         "stty cols {width} rows {rows}; {} --config {} {command}",
         env!("CARGO_BIN_EXE_countersign"),
@@ -81,10 +110,7 @@ pub(crate) fn picture(
     let size = [ROWS, width].map(|it| NonZero::new(it).unwrap());
     let mut terminal = vt100::Parser::new(size[0], size[1], 0);
     terminal.process(&output.stdout);
-    let screen = terminal.screen();
-    let rows: Vec<String> = (0..ROWS).map(|row| row_of(screen, row, width)).collect();
-    let text = rows.join("\n");
-    masked(&format!("{}\n", text.trim_end()))
+    terminal
 }
 
 /// A row with its colours named.
@@ -152,8 +178,9 @@ fn masked(text: &str) -> String {
         ("99:99", "hh:mm"),
         ("127.0.0.1:99999", "127.0.0.1:PPPPP"),
         ("9999999999999", "GENERATION..."),
+        ("99.9 s", "#.# s"),
         ("9.9 s", "#.# s"),
-        ("in 59 s", "in 60 s"),
+        ("in 99 s", "in 60 s"),
     ] {
         text = mask(&text, pattern, with);
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use clap::CommandFactory;
+use clap::{Arg, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
@@ -81,7 +81,18 @@ fn write(page: &mut dyn Write) -> io::Result<()> {
     let man = Man::new(command.clone()).section("8").manual("Countersign");
     man.render_title(page)?;
     man.render_name_section(page)?;
-    man.render_synopsis_section(page)?;
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]);
+    roff.text([
+        bold("countersign"),
+        roman(" [--config "),
+        italic("FILE"),
+        roman("] [--log "),
+        italic("LEVEL"),
+        roman("] "),
+        italic("COMMAND"),
+    ]);
+    roff.to_writer(page)?;
     man.render_description_section(page)?;
     man.render_options_section(page)?;
     let mut roff = Roff::new();
@@ -112,7 +123,8 @@ fn section(roff: &mut Roff, command: &clap::Command) {
     for argument in command.get_positionals() {
         line.extend([roman(" "), italic(argument.to_string())]);
     }
-    let own = || command.get_opts().filter(|it| !it.is_global_set());
+    let is_own = |it: &&Arg| !it.is_positional() && !it.is_global_set() && it.get_id() != "help";
+    let own = || command.get_arguments().filter(is_own);
     for option in own() {
         line.extend([roman(" ["), bold(option.to_string()), roman("]")]);
     }
@@ -122,7 +134,7 @@ fn section(roff: &mut Roff, command: &clap::Command) {
     roff.text([roman(about.unwrap_or_default())]);
     roff.control("RS", []);
     let arguments = command.get_positionals().chain(own());
-    for argument in arguments.filter(|it| it.get_help().is_some()) {
+    for argument in arguments {
         let help = argument.get_help().map(ToString::to_string);
         roff.control("TP", []);
         roff.text([bold(argument.to_string())]);

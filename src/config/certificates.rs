@@ -10,6 +10,7 @@ use crate::engine::names::{CertificateName, Identifier};
 
 use super::checked::{Certificate, optional};
 use super::deliveries::Places;
+use super::error::SHOWN;
 use super::names::{self, AuthorityName, ProviderName};
 use super::problems::{Path, listed, nearest};
 use super::raw::{self, Entries, OneOrMany};
@@ -272,7 +273,10 @@ impl Checker {
             [] => "none is defined".to_owned(),
             _ => format!("defined: {}", listed(defined)),
         };
-        let hint = match nearest(name, defined) {
+        // What is not shown needs no hint: thousands compared with thousands take a minute.
+        let is_shown = self.problems.all.len() < SHOWN;
+        let near = nearest(name, if is_shown { defined } else { &[] });
+        let hint = match near {
             Some(near) => format!("did you mean `{near}`? {list}"),
             None => list,
         };

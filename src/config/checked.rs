@@ -281,7 +281,7 @@ impl Config {
         };
         let config = checker.root(&roots);
         match config {
-            Some(config) if checker.problems.0.is_empty() => Ok(config),
+            Some(config) if checker.problems.all.is_empty() => Ok(config),
             _ => Err(report(&sources, checker.problems)),
         }
     }
@@ -296,7 +296,7 @@ fn base(file: &FilePath) -> PathBuf {
 
 /// The problems, those that are shown with their places and in the order of the files.
 fn report(sources: &[Source<'_>], problems: Problems) -> ConfigErrors {
-    let mut shown = problems.0;
+    let mut shown = problems.all;
     let rest = shown.split_off(SHOWN.min(shown.len()));
     let mut errors: Vec<(usize, ConfigError)> = shown
         .into_iter()

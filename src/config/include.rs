@@ -57,7 +57,7 @@ pub(super) fn read(source: Source<'_>, include: &OneOrMany) -> Result<Vec<File>,
     let (mut files, mut total) = (Vec::new(), source.text.len());
     // What is wrong with the patterns is told before anything is read.
     let paths = found.paths.into_iter();
-    let is_good = problems.0.is_empty();
+    let is_good = problems.all.is_empty();
     for path in paths.filter(|_| is_good) {
         let text = text(&path, "correct `include` in the file that names it")?;
         total += text.len();
@@ -69,10 +69,10 @@ pub(super) fn read(source: Source<'_>, include: &OneOrMany) -> Result<Vec<File>,
             break;
         }
     }
-    match problems.0.is_empty() {
+    match problems.all.is_empty() {
         true => Ok(files),
         false => {
-            let problems = problems.0.into_iter();
+            let problems = problems.all.into_iter();
             Err(ConfigErrors(problems.map(|it| source.locate(it)).collect()))
         }
     }

@@ -1,6 +1,7 @@
 //! Where in the configuration something stands, and what is wrong there. Positions in the file are found later, by
 //! `yaml`, only for what is reported.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -175,7 +176,11 @@ pub(super) struct Problem {
 
 /// All that was found wrong.
 #[derive(Default)]
-pub(super) struct Problems(pub(super) Vec<Problem>);
+pub(super) struct Problems {
+    pub(super) all: Vec<Problem>,
+    /// The keys that mappings know, by type: thousands may be wrong in the same way.
+    known: HashMap<&'static str, Vec<String>>,
+}
 
 impl Problems {
     /// The value at `at` is wrong.
@@ -211,7 +216,7 @@ impl Problems {
             format!("the key `{key}` stands here a second time"),
             hint,
         );
-        if let Some(problem) = self.0.last_mut() {
+        if let Some(problem) = self.all.last_mut() {
             problem.before = Some(before);
         }
     }
@@ -245,12 +250,9 @@ impl Problems {
                     "take it out; nothing is accepted and ignored",
                 );
             } else {
-                let known = raw::known_keys::<T>();
-                self.key(
-                    &here,
-                    format!("unknown key `{key}`"),
-                    nearest_hint(key, &known),
-                );
+                let known = self.known.entry(std::any::type_name::<T>());
+                let hint = nearest_hint(key, known.or_insert_with(raw::known_keys::<T>));
+                self.key(&here, format!("unknown key `{key}`"), hint);
             }
         }
     }
@@ -259,7 +261,7 @@ impl Problems {
     pub(super) fn is_misspelt(&self, at: &Path<'_>, key: &str) -> bool {
         let (file, mapping) = (at.file(), at.segments());
         let offer = Some(did_you_mean(key));
-        self.0.iter().any(|problem| {
+        self.all.iter().any(|problem| {
             problem.hint == offer
                 && problem.part == Part::Key
                 && problem.file == file
@@ -271,7 +273,7 @@ impl Problems {
     }
 
     fn push(&mut self, at: &Path<'_>, part: Part, message: String, hint: String) {
-        self.0.push(Problem {
+        self.all.push(Problem {
             file: at.file(),
             path: at.segments(),
             part,

@@ -256,6 +256,10 @@ fn attempt(view: &View, now: Timestamp) -> Event {
         (None, Some(failing)) if is_retry && at > now => Some(Bound::BackOff(failing.count)),
         _ => None,
     };
+    let again = view.current.as_ref().map(|issued| Again {
+        every: between(issued.not_before, issued.renew_at),
+        times: 0,
+    });
     Event {
         at: floor.unwrap_or(at),
         certificate: view.name.clone(),
@@ -263,10 +267,7 @@ fn attempt(view: &View, now: Timestamp) -> Event {
         authority: Some(authority.clone()),
         reason,
         bound,
-        again: view.current.as_ref().map(|issued| Again {
-            every: between(issued.not_before, issued.renew_at),
-            times: 0,
-        }),
+        again: again.filter(|it| !it.every.is_zero()),
     }
 }
 
@@ -306,4 +307,212 @@ fn delivery(view: &View, now: Timestamp) -> Option<Event> {
         bound: (has_failed && at > now).then_some(Bound::BackOff(1)),
         again: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::certificate::{Issued, Specification};
+    use crate::engine::key::KeyType;
+    use crate::engine::reaction::Failure;
+    use crate::engine::renewal::Due;
+    use crate::run::overview::{Activity, Ahead, Delivered, Failing, State};
+
+    const DAY: i64 = 86_400;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// A certificate that nobody asked for yet.
+    fn missing(name: &str) -> View {
+        View {
+            name: CertificateName::parse(name).unwrap(),
+            names: Vec::new(),
+            state: State::None,
+            activity: Activity::Waiting,
+            step: None,
+            current: None,
+            due: Due {
+                at: Timestamp::MIN,
+                reason: Reason::Missing,
+            },
+            ahead: Ahead {
+                authority: "ca".to_owned(),
+                domain: format!("{name}.test"),
+                floor: None,
+            },
+            parked: None,
+            failure: None,
+            deliveries: Vec::new(),
+        }
+    }
+
+    /// One that lives for so many days and is due in so many seconds.
+    fn issued(name: &str, lifetime: i64, due: i64) -> View {
+        let begin = due - lifetime * DAY * 2 / 3;
+        View {
+            state: State::Valid,
+            current: Some(Issued {
+                epoch: 1,
+                generation: 1,
+                specification: Specification {
+                    identifiers: Vec::new(),
+                    key: KeyType::P256,
+                },
+                authority: "ca".to_owned(),
+                profile: None,
+                serial: String::new(),
+                sha256: String::new(),
+                issuer: String::new(),
+                not_before: at(begin),
+                not_after: at(begin + lifetime * DAY),
+                renew_at: at(due),
+            }),
+            due: Due {
+                at: at(due),
+                reason: Reason::Renewal,
+            },
+            ..missing(name)
+        }
+    }
+
+    fn failing(view: View, again: i64, whose: Whose) -> View {
+        View {
+            failure: Some(Failing {
+                failure: Failure::new(whose, "no"),
+                retry_at: Some(at(again)),
+                count: 2,
+            }),
+            due: Due {
+                at: at(again),
+                reason: Reason::Retry,
+            },
+            ..view
+        }
+    }
+
+    fn forecast(certificates: Vec<View>) -> Forecast {
+        Forecast::of(&Overview {
+            now: at(0),
+            notices: Vec::new(),
+            certificates,
+            left: Vec::new(),
+        })
+    }
+
+    /// Who, what, and after how many seconds.
+    fn told(forecast: &Forecast) -> Vec<(&str, &str, i64)> {
+        let events = forecast.events.iter();
+        events
+            .map(|it| {
+                let (name, action) = (it.certificate.as_str(), it.action.as_str());
+                (name, action, it.at.as_second())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_has_none_goes_first_then_what_ends_first() {
+        let forecast = forecast(vec![
+            issued("later", 90, 3 * DAY),
+            issued("late", 90, -DAY),
+            missing("new"),
+            issued("far", 90, 40 * DAY),
+        ]);
+        assert_eq!(
+            told(&forecast),
+            [
+                ("new", "issue", 0),
+                ("late", "renew", 0),
+                ("later", "renew", 3 * DAY)
+            ]
+        );
+        assert_eq!(forecast.idle, 1);
+        let far = CertificateName::parse("far").unwrap();
+        assert_eq!(forecast.after, Some((at(40 * DAY), far)));
+    }
+
+    #[test]
+    fn a_crowd_waits_for_its_seats_and_another_authority_does_not() {
+        let mut crowd: Vec<View> = (0..70).map(|n| missing(&format!("a{n:02}"))).collect();
+        let mut other = missing("other");
+        other.ahead.authority = "other-ca".to_owned();
+        crowd.push(other);
+        let forecast = forecast(crowd);
+        let begins = |second: i64| {
+            let events = forecast.events.iter();
+            events.filter(|it| it.at == at(second)).count()
+        };
+        assert_eq!((begins(0), begins(60), begins(120)), (33, 32, 6));
+        for event in &forecast.events {
+            let waits = event.bound == Some(Bound::Seats(PARALLEL));
+            assert_eq!(waits, event.at > at(0), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn one_at_work_has_its_seat() {
+        let mut all: Vec<View> = (0..32).map(|n| missing(&format!("a{n:02}"))).collect();
+        let mut working = issued("working", 90, -DAY);
+        working.step = Some(Step::AwaitingValidation);
+        all.push(working);
+        let forecast = forecast(all);
+        assert_eq!(told(&forecast)[0], ("working", "renew", 0));
+        assert!(forecast.events[0].reason.starts_with("under way: "));
+        assert_eq!(forecast.events[32].bound, Some(Bound::Seats(PARALLEL)));
+    }
+
+    #[test]
+    fn a_short_life_repeats_on_one_line() {
+        let forecast = forecast(vec![issued("short", 6, DAY), issued("long", 60, DAY)]);
+        let again: Vec<Again> = forecast.events.iter().filter_map(|it| it.again).collect();
+        let days = |days: u64| Duration::from_secs(days * 86_400);
+        assert_eq!(
+            again,
+            [
+                Again {
+                    every: days(4),
+                    times: 7
+                },
+                Again {
+                    every: days(40),
+                    times: 0
+                }
+            ]
+        );
+    }
+
+    #[test]
+    fn a_pause_is_named_and_so_is_who_asked_for_it() {
+        let mut asked = failing(missing("asked"), 600, Whose::Authority);
+        asked.ahead.floor = Some(at(7_200));
+        let forecast = forecast(vec![failing(missing("own"), 600, Whose::You), asked]);
+        assert_eq!(
+            told(&forecast),
+            [("own", "retry", 600), ("asked", "retry", 7_200)]
+        );
+        let bounds: Vec<Option<Bound>> = forecast.events.into_iter().map(|it| it.bound).collect();
+        let wanted = [Bound::BackOff(2), Bound::RetryAfter(Whose::Authority)];
+        assert_eq!(bounds, wanted.map(Some));
+    }
+
+    #[test]
+    fn what_is_not_delivered_comes_before_the_renewal() {
+        let mut view = issued("web", 90, 5 * DAY);
+        view.deliveries.push(Delivered {
+            target: "files:/srv/web".to_owned(),
+            state: DeliveryState::Wanted,
+            generation: Some(1),
+            since: None,
+            failure: None,
+        });
+        let forecast = forecast(vec![view]);
+        assert_eq!(
+            told(&forecast),
+            [("web", "deliver", 0), ("web", "renew", 5 * DAY)]
+        );
+        assert_eq!(forecast.events[0].reason, "it is not at /srv/web yet");
+        assert_eq!(forecast.events[0].authority, None);
+    }
 }

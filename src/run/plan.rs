@@ -88,10 +88,13 @@ impl Plan {
             }
         });
         let queue = self.ready.get_mut(&authority)?;
-        let crowded = |domain: &str| {
-            let same = |turn: &&Turn| turn.authority == authority && turn.domain == domain;
-            self.at_work.values().filter(same).count() >= SHARE
-        };
+        let mut crowds: HashMap<&str, usize> = HashMap::new();
+        for turn in self.at_work.values() {
+            if turn.authority == authority {
+                *crowds.entry(&turn.domain).or_default() += 1;
+            }
+        }
+        let crowded = |domain: &str| crowds.get(domain).is_some_and(|many| *many >= SHARE);
         let first = queue
             .iter()
             .take(LOOKED_AT)
