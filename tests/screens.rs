@@ -170,8 +170,9 @@ fn style_of(cell: &vt100::Cell) -> String {
 
 /// What differs from run to run, in its own width.
 fn masked(text: &str) -> String {
-    let mut text = text.to_owned();
-    for (pattern, with) in [
+    let words = text.split_inclusive([' ', '\n']);
+    let text: String = words.map(without_digests).collect();
+    let patterns = [
         ("9999-99-99", "YYYY-MM-DD"),
         ("T99:99:99.999Z", "Thh:mm:ss.mmmZ"),
         ("99:99:99", "hh:mm:ss"),
@@ -181,19 +182,20 @@ fn masked(text: &str) -> String {
         ("99.9 s", "#.# s"),
         ("9.9 s", "#.# s"),
         ("in 99 s", "in 60 s"),
-    ] {
-        text = mask(&text, pattern, with);
+    ];
+    patterns
+        .iter()
+        .fold(text, |text, (pattern, with)| mask(&text, pattern, with))
+}
+
+/// A digest keeps its width; serials differ in theirs.
+fn without_digests(word: &str) -> String {
+    let bare = word.trim_end();
+    let end = &word[bare.len()..];
+    match bare.len() {
+        24.. if !bare.bytes().all(|b| b.is_ascii_hexdigit()) => word.to_owned(),
+        64 => format!("{}{end}", "x".repeat(64)),
+        24.. => format!("SERIAL{end}"),
+        _ => word.to_owned(),
     }
-    let words = text.split(' ').map(|word| {
-        word.split('\n')
-            .map(
-                |word| match word.len() >= 32 && word.bytes().all(|b| b.is_ascii_hexdigit()) {
-                    true => "x".repeat(word.len()),
-                    false => word.to_owned(),
-                },
-            )
-            .collect::<Vec<_>>()
-            .join("\n")
-    });
-    words.collect::<Vec<_>>().join(" ")
 }

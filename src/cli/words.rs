@@ -16,7 +16,7 @@ const LETTERS_A_SLIP: usize = 3;
 /// From here on nobody asks for the time of day.
 const FAR: Duration = Duration::from_secs(3 * 86_400);
 /// Until then nobody asks for the day.
-pub(super) const NEAR: Duration = Duration::from_secs(12 * 3_600);
+pub(super) const NEAR: Duration = Duration::from_secs(86_400);
 /// So many names are listed.
 const LISTED: usize = 10;
 
