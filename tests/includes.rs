@@ -9,6 +9,7 @@ use countersign_providers::clock::Clock;
 use tempfile::TempDir;
 
 use crate::cli::Lab;
+use crate::support::command::Countersign;
 use crate::support::golden::{golden, root};
 use crate::support::process::eventually;
 
@@ -238,6 +239,24 @@ fn ten_thousand_certificates_in_as_many_files_are_read_in_a_second() {
     println!("10,000 files: {took:?}");
     let limit = if cfg!(debug_assertions) { 15 } else { 1 };
     assert!(took.as_secs() < limit, "{took:?}");
+}
+
+/// A pattern may match nothing: then somebody wants to know.
+#[test]
+fn check_says_which_files_belong_to_it() {
+    let program = Countersign::new(&MAIN.replace("tsig: {keyfile: acme.key}", "zone: a.test"));
+    let none = program.run(&["check"]).expect_code(0).stdout;
+    assert!(none.contains("\n  no file matches `include`\n"), "{none}");
+    std::fs::create_dir(program.path("conf.d")).unwrap();
+    for number in 1..=7 {
+        let text = format!("certificates: {{c{number}: {{names: [c{number}.test]}}}}\n");
+        std::fs::write(program.path(&format!("conf.d/{number}.yaml")), text).unwrap();
+    }
+    let some = program.run(&["check"]).expect_code(0).stdout;
+    let line = some.lines().find(|it| it.contains("included")).unwrap();
+    assert!(line.starts_with("  7 files included: "), "{line}");
+    assert!(line.ends_with("conf.d/5.yaml and 2 more"), "{line}");
+    assert!(some.contains("8 certificates with 8 names"), "{some}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use crate::support::golden::{golden, mask, root};
 use crate::support::process::guarded;
 
 /// A certificate that is had, and one whose name nobody knows.
-const TWO: &str = "  web: {names: [web.test, \"*.web.test\"], deliver: [web1]}
+const TWO: &str = "  api: {names: [api.test, \"*.api.test\"], deliver: [web1]}
   shop-of-the-elder: {names: [shop.example]}
 targets: {web1: {files: {directory: out}}}
 ";
@@ -29,7 +29,7 @@ async fn every_picture_is_as_it_was_judged() {
             for (name, command) in [
                 ("renew", "renew --force"),
                 ("status", "status"),
-                ("status-one", "status web"),
+                ("status-one", "status api"),
                 ("status-failing", "status shop-of-the-elder"),
                 ("plan", "plan"),
             ] {

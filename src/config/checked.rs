@@ -38,6 +38,8 @@ const LEVELS: [(&str, LogLevel); 5] = [
 /// A configuration that was checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// The files that it includes, in their order; nothing where it has no `include`.
+    pub included: Option<Vec<PathBuf>>,
     /// The directory of the store.
     pub state: PathBuf,
     /// Where the key that seals private material is; `None`: a file beside the store.
@@ -281,7 +283,13 @@ impl Config {
         };
         let config = checker.root(&roots);
         match config {
-            Some(config) if checker.problems.all.is_empty() => Ok(config),
+            Some(config) if checker.problems.all.is_empty() => Ok(Self {
+                included: roots[0].include.as_ref().map(|_| {
+                    let included = included.iter();
+                    included.map(|it| it.path.clone()).collect()
+                }),
+                ..config
+            }),
             _ => Err(report(&sources, checker.problems)),
         }
     }
@@ -381,6 +389,7 @@ impl Checker {
         let defined = Defined::of(roots);
         let certificates = self.certificates(roots, &defined, state.as_deref());
         Some(Config {
+            included: None,
             state: state?,
             seal_key: optional(seal_key)?,
             log: optional(log)?.unwrap_or_default(),

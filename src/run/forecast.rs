@@ -312,85 +312,8 @@ fn delivery(view: &View, now: Timestamp) -> Option<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::certificate::{Issued, Specification};
-    use crate::engine::key::KeyType;
-    use crate::engine::reaction::Failure;
-    use crate::engine::renewal::Due;
-    use crate::run::overview::{Activity, Ahead, Delivered, Failing, State};
-
-    const DAY: i64 = 86_400;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    /// A certificate that nobody asked for yet.
-    fn missing(name: &str) -> View {
-        View {
-            name: CertificateName::parse(name).unwrap(),
-            names: Vec::new(),
-            state: State::None,
-            activity: Activity::Waiting,
-            step: None,
-            current: None,
-            due: Due {
-                at: Timestamp::MIN,
-                reason: Reason::Missing,
-            },
-            ahead: Ahead {
-                authority: "ca".to_owned(),
-                domain: format!("{name}.test"),
-                floor: None,
-            },
-            parked: None,
-            failure: None,
-            deliveries: Vec::new(),
-        }
-    }
-
-    /// One that lives for so many days and is due in so many seconds.
-    fn issued(name: &str, lifetime: i64, due: i64) -> View {
-        let begin = due - lifetime * DAY * 2 / 3;
-        View {
-            state: State::Valid,
-            current: Some(Issued {
-                epoch: 1,
-                generation: 1,
-                specification: Specification {
-                    identifiers: Vec::new(),
-                    key: KeyType::P256,
-                },
-                authority: "ca".to_owned(),
-                profile: None,
-                serial: String::new(),
-                sha256: String::new(),
-                issuer: String::new(),
-                not_before: at(begin),
-                not_after: at(begin + lifetime * DAY),
-                renew_at: at(due),
-            }),
-            due: Due {
-                at: at(due),
-                reason: Reason::Renewal,
-            },
-            ..missing(name)
-        }
-    }
-
-    fn failing(view: View, again: i64, whose: Whose) -> View {
-        View {
-            failure: Some(Failing {
-                failure: Failure::new(whose, "no"),
-                retry_at: Some(at(again)),
-                count: 2,
-            }),
-            due: Due {
-                at: at(again),
-                reason: Reason::Retry,
-            },
-            ..view
-        }
-    }
+    use crate::run::overview::Delivered;
+    use crate::run::testing::{DAY, at, failing, issued, missing};
 
     fn forecast(certificates: Vec<View>) -> Forecast {
         Forecast::of(&Overview {

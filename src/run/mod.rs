@@ -15,6 +15,8 @@ mod removed;
 pub mod scheduler;
 pub mod shared;
 pub mod stop;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod worker;
 
 /// The built-in nameserver's name among the providers; no name in the configuration begins with a colon.

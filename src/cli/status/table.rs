@@ -242,3 +242,43 @@ fn leftovers(left: &[Left], screen: Screen) {
         out(format!("  and {} more", number(more)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::testing::{DAY, failing, issued, missing};
+
+    #[test]
+    fn what_a_person_must_see_comes_first() {
+        let mut expired = issued("a-expired", 90, -40 * DAY);
+        expired.state = State::Expired;
+        let fine = |name: &str, due: i64| View {
+            activity: Activity::Idle,
+            ..issued(name, 90, due)
+        };
+        let views = [
+            fine("b-fine-late", 9 * DAY),
+            fine("c-fine-soon", DAY),
+            missing("d-never"),
+            issued("e-due", 90, -DAY),
+            failing(issued("f-their-move", 90, -DAY), 60, Whose::Authority),
+            failing(issued("g-your-move", 90, -DAY), 60, Whose::You),
+            expired,
+        ];
+        let mut sorted: Vec<&View> = views.iter().collect();
+        sorted.sort_by_cached_key(|view| urgency(view));
+        let sorted: Vec<&str> = sorted.iter().map(|view| view.name.as_str()).collect();
+        assert_eq!(
+            sorted,
+            [
+                "a-expired",
+                "g-your-move",
+                "f-their-move",
+                "d-never",
+                "e-due",
+                "c-fine-soon",
+                "b-fine-late"
+            ]
+        );
+    }
+}
