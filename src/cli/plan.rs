@@ -131,10 +131,8 @@ fn action(event: &Event, screen: Screen) -> String {
 /// Why, whom it asks, what makes it wait, and how it goes on.
 fn why(event: &Event) -> String {
     let mut parts = vec![match &event.authority {
-        Some(authority) if !event.reason.contains(authority.as_str()) => {
-            format!("{}, at {authority}", event.reason)
-        }
-        _ => event.reason.clone(),
+        Some(authority) => format!("{}, at {authority}", event.reason),
+        None => event.reason.clone(),
     }];
     parts.extend(event.bound.as_ref().map(|bound| bound_by(bound, event)));
     parts.extend(event.again.as_ref().map(again));

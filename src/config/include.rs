@@ -53,29 +53,27 @@ pub(super) fn read(source: Source<'_>, include: &OneOrMany) -> Result<Vec<File>,
             }
         }
     }
-    let mut problems = std::mem::take(&mut found.problems);
+    let refused = |problems: Problems| {
+        let problems = problems.all.into_iter();
+        ConfigErrors(problems.map(|it| source.locate(it)).collect())
+    };
+    if !found.problems.all.is_empty() {
+        return Err(refused(found.problems));
+    }
     let (mut files, mut total) = (Vec::new(), source.text.len());
-    // What is wrong with the patterns is told before anything is read.
-    let paths = found.paths.into_iter();
-    let is_good = problems.all.is_empty();
-    for path in paths.filter(|_| is_good) {
+    for path in found.paths {
         let text = text(&path, "correct `include` in the file that names it")?;
         total += text.len();
-        files.push(File { path, text });
         if total > MAX_TOTAL {
             let limit = MAX_TOTAL >> 20;
             let message = format!("all files together have more than {limit} MiB");
+            let mut problems = Problems::default();
             problems.key(&at, message, "name only files that belong to it");
-            break;
+            return Err(refused(problems));
         }
+        files.push(File { path, text });
     }
-    match problems.all.is_empty() {
-        true => Ok(files),
-        false => {
-            let problems = problems.all.into_iter();
-            Err(ConfigErrors(problems.map(|it| source.locate(it)).collect()))
-        }
-    }
+    Ok(files)
 }
 
 /// What the patterns name.

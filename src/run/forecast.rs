@@ -244,7 +244,7 @@ fn attempt(view: &View, now: Timestamp) -> Event {
     let authority = &view.ahead.authority;
     let (at, reason) = match view.step {
         Some(step) if step < Step::Closing => (now, format!("under way: {}", step.as_str())),
-        _ if is_parked && !is_retry => (now, format!("its order at {authority} goes on")),
+        _ if is_parked && !is_retry => (now, "its order goes on".to_owned()),
         _ => (view.due.at.max(now), reason(view.due.reason).to_owned()),
     };
     let floor = view
