@@ -261,7 +261,8 @@ impl Problems {
     pub(super) fn is_misspelt(&self, at: &Path<'_>, key: &str) -> bool {
         let (file, mapping) = (at.file(), at.segments());
         let offer = Some(did_you_mean(key));
-        self.all.iter().any(|problem| {
+        // Those of the same mapping were reported last.
+        self.all.iter().rev().any(|problem| {
             problem.hint == offer
                 && problem.part == Part::Key
                 && problem.file == file
