@@ -42,10 +42,16 @@ pub(super) enum Command {
     Renew(Renew),
     /// What is issued, until when, what comes next, what is wrong and whose move it is
     Status(Status),
+    /// What will happen in the next 30 days, in which order, and what makes it wait; touches nothing
+    Plan(Plan),
     /// Check the configuration and the files it names; uses no network
     Check,
     /// Every step taken for one certificate
     History(History),
+    /// What a shell completes, for `source` or the directory of its completions
+    Completions(Completions),
+    /// The manual page, in roff: `countersign man | man -l -`
+    Man,
     /// See it work: an authority, a nameserver and a certificate, all on this machine
     #[cfg(feature = "demo")]
     Demo(Demo),
@@ -72,6 +78,20 @@ pub(super) struct Status {
     /// Exit with 1 if anything is failing
     #[arg(long)]
     pub(super) exit_code: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Plan {
+    /// For programs, with everything
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Completions {
+    /// For which shell
+    #[arg(value_name = "SHELL")]
+    pub(super) shell: clap_complete::Shell,
 }
 
 #[derive(Args)]

@@ -3,11 +3,14 @@
 //! Exit codes: 0 done, 1 something failed, 2 the arguments or the configuration are wrong.
 
 mod arguments;
+mod ask;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod history;
 mod logging;
+mod man;
+mod plan;
 mod print;
 mod process;
 mod progress;
@@ -97,6 +100,12 @@ pub fn main() -> ExitCode {
 async fn run(arguments: Arguments, passed: PassedSockets) -> Ending {
     let clock = Clock::system();
     let screen = Screen::look();
+    // These need no configuration.
+    match arguments.command {
+        Command::Completions(options) => return man::completions(options.shell),
+        Command::Man => return man::page(),
+        _ => {}
+    }
     #[cfg(feature = "demo")]
     if let Command::Demo(options) = arguments.command {
         return Box::pin(demo::run(clock, screen, options, arguments.log)).await;
@@ -124,8 +133,10 @@ async fn run(arguments: Arguments, passed: PassedSockets) -> Ending {
             Box::pin(renew::run(&config, clock, screen, options, level)).await
         }
         Command::Status(options) => status::run(&config, &clock, screen, options).await,
+        Command::Plan(options) => plan::run(&config, &clock, screen, options).await,
         Command::Check => check::run(&config, &clock, &arguments.config).await,
         Command::History(options) => history::run(&config, &clock, screen, &options).await,
+        Command::Completions(_) | Command::Man => Ending::Done,
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ending::Done,
     }

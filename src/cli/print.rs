@@ -7,6 +7,17 @@ use std::io::{self, IsTerminal, Write};
 /// Narrower terminals are treated like this one.
 const NARROWEST: usize = 40;
 
+/// The column of names is at least so wide when a name is so long.
+const LONGEST_NAME: usize = 24;
+/// Where nothing limits a line, tables are made for so many columns.
+const WIDEST: usize = 140;
+/// Brackets with more in them are broken like other text.
+const SHORT: usize = 24;
+/// Lines around a table: its head, what is said below, and the prompt.
+const MARGIN: usize = 5;
+/// Lower terminals are treated like this one.
+const FEWEST_LINES: usize = 10;
+
 /// Writes a line to standard output; whether anybody reads on.
 pub(super) fn out(line: impl AsRef<str>) -> bool {
     let mut stdout = io::stdout().lock();
@@ -50,6 +61,21 @@ impl Screen {
         }
     }
 
+    /// How many lines of a long table a person sees at once; `otherwise` where there is no terminal.
+    pub(super) fn lines(&self, otherwise: usize) -> usize {
+        match self.width {
+            Some(_) => self.height.saturating_sub(MARGIN).max(FEWEST_LINES),
+            None => otherwise,
+        }
+    }
+
+    /// How wide a column of names may be: where one is longer, it shifts its own line only.
+    pub(super) fn name_column<'n>(&self, names: impl Iterator<Item = &'n str>) -> usize {
+        let most = self.width.unwrap_or(WIDEST) * 3 / 10;
+        let longest = names.map(str::len).max().unwrap_or(0);
+        longest.clamp("NAME".len(), most.max(LONGEST_NAME))
+    }
+
     /// For what went well.
     pub(super) fn good(&self, text: &str) -> String {
         self.paint("32", text)
@@ -83,15 +109,16 @@ impl Screen {
     }
 
     /// Breaks `text` between words so that it fits, every line but the first after `indent` spaces; the first one
-    /// begins after `used` columns. Words that are longer than a line stay whole, so that they can be copied.
+    /// begins after `used` columns. Words that are longer than a line stay whole, so that they can be copied, and so
+    /// do a few words in brackets.
     pub(super) fn wrap(&self, text: &str, used: usize, indent: usize) -> String {
         let Some(width) = self.width else {
             return text.to_owned();
         };
         let mut wrapped = String::new();
         let mut column = used;
-        for word in text.split(' ') {
-            let length = console::measure_text_width(word);
+        for word in pieces(text) {
+            let length = console::measure_text_width(&word);
             if !wrapped.is_empty() && column + 1 + length > width {
                 wrapped.push('\n');
                 wrapped.push_str(&" ".repeat(indent));
@@ -100,10 +127,35 @@ impl Screen {
                 wrapped.push(' ');
                 column += 1;
             }
-            wrapped.push_str(word);
+            wrapped.push_str(&word);
             column += length;
         }
         wrapped
+    }
+}
+
+/// The words of `text`; those in brackets are one, where they are few.
+fn pieces(text: &str) -> Vec<String> {
+    let mut pieces: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match pieces.last_mut() {
+            Some(last) if is_open(last) && last.len() + word.len() < SHORT => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => pieces.push(word.to_owned()),
+        }
+    }
+    pieces
+}
+
+/// Whether it begins with a bracket that it does not close.
+fn is_open(piece: &str) -> bool {
+    let closes = |with: char| !piece.contains(with);
+    match piece.chars().next() {
+        Some('(') => closes(')'),
+        Some('[') => closes(']'),
+        _ => false,
     }
 }
 
@@ -141,6 +193,14 @@ mod tests {
             text,
             "the order\n  failed, see\n  https://long.example/page"
         );
+    }
+
+    #[test]
+    fn few_words_in_brackets_stay_together() {
+        let text = screen(20).wrap("a name is unknown [your move]; (1.2 s)", 0, 0);
+        assert_eq!(text, "a name is unknown\n[your move]; (1.2 s)");
+        let long = "(words that go on and on, and never come to an end)";
+        assert!(screen(40).wrap(long, 0, 0).contains('\n'));
     }
 
     #[test]

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::logging;
 use super::print::{Screen, complain, out, pad};
-use super::words::{clean, failure as said, instant, place, took, until};
+use super::words::{clean, failure as said, instant, took, until};
+use crate::config::place;
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::Failure;
 use crate::run::progress::Progress;

@@ -15,6 +15,8 @@ use crate::run::BUILT_IN;
 const LETTERS_A_SLIP: usize = 3;
 /// From here on nobody asks for the time of day.
 const FAR: Duration = Duration::from_secs(3 * 86_400);
+/// Until then nobody asks for the day.
+pub(super) const NEAR: Duration = Duration::from_secs(86_400);
 /// So many names are listed.
 const LISTED: usize = 10;
 
@@ -41,10 +43,20 @@ pub(super) fn instant(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
+/// On which day.
+pub(super) fn day(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d").to_string()
+}
+
+/// For programs: RFC 3339 in UTC, to the second.
+pub(super) fn rfc3339(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// When something ends: the day is enough where it is far.
 pub(super) fn until(now: Timestamp, end: Timestamp) -> String {
     match between(now, end) >= FAR {
-        true => end.strftime("%Y-%m-%d").to_string(),
+        true => day(end),
         false => instant(end),
     }
 }
@@ -52,6 +64,17 @@ pub(super) fn until(now: Timestamp, end: Timestamp) -> String {
 /// When, and how far that is.
 pub(super) fn ahead(now: Timestamp, at: Timestamp) -> String {
     format!("{} (in {})", instant(at), span(between(now, at)))
+}
+
+/// How far that is, and when in short: the time of a day that is near, the day of a time that is far.
+pub(super) fn soon(now: Timestamp, at: Timestamp) -> String {
+    let far = between(now, at);
+    let when = match far {
+        _ if far >= FAR => "%Y-%m-%d",
+        _ if far >= NEAR => "%Y-%m-%d %H:%M UTC",
+        _ => "%H:%M UTC",
+    };
+    format!("in {} ({})", span(far), at.strftime(when))
 }
 
 /// Whose move it is.
@@ -91,16 +114,19 @@ fn again(now: Timestamp, at: Option<Timestamp>) -> String {
 
 /// A number of things: `1 certificate`, `2 certificates`, `2 authorities`.
 pub(super) fn count(number: usize, one: &str) -> String {
+    let many = self::number(number);
     match (number, one.strip_suffix('y')) {
         (1, _) => format!("1 {one}"),
-        (_, Some(stem)) => format!("{number} {stem}ies"),
-        (_, None) => format!("{number} {one}s"),
+        (_, Some(stem)) => format!("{many} {stem}ies"),
+        (_, None) => format!("{many} {one}s"),
     }
 }
 
-/// What a target is called when written in place, without the word for its kind.
-pub(super) fn place(target: &str) -> &str {
-    target.strip_prefix("files:").unwrap_or(target)
+/// A number with commas: `10,000`.
+pub(super) fn number(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&[u8]> = digits.as_bytes().rchunks(3).rev().collect();
+    String::from_utf8_lossy(&groups.join(&b',')).into_owned()
 }
 
 /// Text of others without what would steer a terminal, and with people's word for the built-in nameserver.
@@ -198,9 +224,16 @@ mod tests {
     }
 
     #[test]
+    fn long_numbers_have_commas() {
+        let said = [0, 999, 1_000, 1_234_567].map(number);
+        assert_eq!(said, ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
     fn numbers_agree_with_their_words() {
         assert_eq!(count(1, "authority"), "1 authority");
         assert_eq!(count(2, "authority"), "2 authorities");
         assert_eq!(count(0, "name"), "0 names");
+        assert_eq!(count(10_000, "name"), "10,000 names");
     }
 }

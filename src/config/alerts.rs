@@ -170,14 +170,10 @@ fn is_loopback(host: Option<Host<&str>>) -> bool {
     }
 }
 
-impl Checker<'_> {
+impl Checker {
     /// The ways to a person that are right, in the order of the file.
-    pub(super) fn alerts(
-        &mut self,
-        at: &Path<'_>,
-        alerts: Option<&[raw::Alert]>,
-    ) -> Vec<AlertChannel> {
-        let alerts = alerts.unwrap_or_default().iter().enumerate();
+    pub(super) fn alerts(&mut self, at: &Path<'_>, alerts: &[raw::Alert]) -> Vec<AlertChannel> {
+        let alerts = alerts.iter().enumerate();
         alerts
             .filter_map(|(nth, alert)| self.alert(&at.index(nth), alert))
             .collect()

@@ -1,13 +1,11 @@
 //! Checks of `authorities`.
 
-use std::collections::BTreeSet;
-
 use url::Url;
 
 use super::checked::{Authority, ExternalAccount, optional};
 use super::names::AuthorityName;
 use super::problems::{Path, nearest};
-use super::raw::{self, Entries};
+use super::raw;
 use super::scalars::Checker;
 
 /// The directories of authorities that need no `directory`.
@@ -24,50 +22,28 @@ const BUILT_IN: [(&str, &str); 4] = [
     ("zerossl", "https://acme.zerossl.com/v2/DV90"),
 ];
 
-impl Checker<'_> {
-    /// The authorities that are right, in the order of the file.
-    pub(super) fn authorities(
-        &mut self,
-        at: &Path<'_>,
-        authorities: Option<&Entries<raw::Authority>>,
-    ) -> Vec<Authority> {
-        let entries = authorities.map_or(&[][..], |it| &it.0);
-        if entries.is_empty() && !self.problems.is_misspelt(&Path::TOP, "authorities") {
+impl Checker {
+    /// The authorities that are right, in the order of the files.
+    pub(super) fn authorities(&mut self, roots: &[raw::Root]) -> Vec<Authority> {
+        let given = |root: &raw::Root| root.authorities.as_ref().is_some_and(|it| !it.0.is_empty());
+        if !roots.iter().any(given) && !self.is_misspelt_at_top(roots, "authorities") {
             self.problems.key(
-                at,
+                &Path::TOP.key("authorities"),
                 "no authority is configured",
                 "write e.g. authorities: {letsencrypt: {agree-to-terms: true}}",
             );
         }
         let nothing = raw::Authority::default();
-        let mut seen = BTreeSet::new();
         let mut checked = Vec::new();
-        for (name, authority) in entries {
-            if self.is_repeated(at, name, &mut seen) {
-                continue;
-            }
-            let here = at.key(name);
-            checked.extend(self.authority(&here, name, authority.as_ref().unwrap_or(&nothing)));
-        }
+        self.entries(
+            roots,
+            "authorities",
+            |it| it.authorities.as_ref(),
+            |this, here, name, authority| {
+                checked.extend(this.authority(here, name, authority.unwrap_or(&nothing)));
+            },
+        );
         checked
-    }
-
-    /// Reports a key that stood in the same mapping before.
-    pub(super) fn is_repeated<'k>(
-        &mut self,
-        at: &Path<'_>,
-        key: &'k str,
-        seen: &mut BTreeSet<&'k str>,
-    ) -> bool {
-        let repeated = !seen.insert(key);
-        if repeated {
-            self.problems.key(
-                &at.nth_key(key, 1),
-                format!("the key `{key}` stands here a second time"),
-                "keep one of the two, or give one another name",
-            );
-        }
-        repeated
     }
 
     fn authority(

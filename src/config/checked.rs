@@ -1,7 +1,6 @@
 //! The configuration as the rest of Countersign sees it: parsed once, never checked again.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path as FilePath, PathBuf};
 
@@ -15,15 +14,15 @@ use crate::engine::names::{CertificateName, Identifier};
 
 use super::alerts::{Address, AlertChannel};
 use super::certificates::Defined;
+use super::deliveries::IN_PLACE;
 use super::error::{ConfigError, ConfigErrors, SHOWN};
+use super::include::{self, File};
 use super::names::{AuthorityName, ProviderName};
-use super::problems::{Path, Problems};
+use super::problems::{Path, Problem, Problems};
 use super::raw;
 use super::scalars::Checker;
 use super::yaml::Source;
 
-/// A larger file is no configuration.
-const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// Where the store is unless configured.
 const DEFAULT_STATE: &str = "/var/lib/countersign";
 /// The formats of logs.
@@ -40,6 +39,8 @@ const LEVELS: [(&str, LogLevel); 5] = [
 /// A configuration that was checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// The files that it includes, in their order; nothing where it has no `include`.
+    pub included: Option<Vec<PathBuf>>,
     /// The directory of the store.
     pub state: PathBuf,
     /// Where the key that seals private material is; `None`: a file beside the store.
@@ -203,7 +204,8 @@ pub struct Certificate {
 /// One place where a certificate goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// What the place is called in the store and in messages: from its directory, for a target written in place.
+    /// What the place is called in the store and in messages: its name under `targets`; from its directory, for a
+    /// target written in place.
     pub target: String,
     /// The files.
     pub files: FilesSettings,
@@ -245,10 +247,20 @@ pub enum FileKind {
     Bundle,
 }
 
+impl Delivery {
+    /// Whether the target is written in place, and has no name of its own.
+    pub fn is_in_place(&self) -> bool {
+        self.target.starts_with(IN_PLACE)
+    }
+}
+
 impl Config {
     /// Reads and checks `file`. Neither the secrets nor the other files that it names are read.
     pub fn load(file: &FilePath) -> Result<Self, ConfigErrors> {
-        let text = read(file)?;
+        let text = include::text(
+            file,
+            "name the right file with --config or COUNTERSIGN_CONFIG",
+        )?;
         Self::parse(file, &text)
     }
 
@@ -260,129 +272,173 @@ impl Config {
             .collect()
     }
 
-    /// Checks `text`, the contents of `file`.
+    /// Checks `text`, the contents of `file`, with the files that it includes.
     pub fn parse(file: &FilePath, text: &str) -> Result<Self, ConfigErrors> {
         let source = Source { file, text };
-        let root = source.read()?;
-        let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let mut roots = vec![source.read(false)?];
+        let included = match &roots[0].include {
+            Some(include) => include::read(source, include)?,
+            None => Vec::new(),
+        };
+        let mut sources = vec![source];
+        let mut unreadable = Vec::new();
+        for File { path, text } in &included {
+            let source = Source { file: path, text };
+            match source.read(true) {
+                Ok(root) => roots.push(root),
+                Err(errors) => unreadable.extend(errors.0),
+            }
+            sources.push(source);
+        }
+        if !unreadable.is_empty() {
+            return Err(ConfigErrors(unreadable));
+        }
         let mut checker = Checker {
-            base: absolute.parent().unwrap_or(FilePath::new("/")),
+            bases: sources.iter().map(|it| base(it.file)).collect(),
             problems: Problems::default(),
         };
-        let config = checker.root(&root);
+        let config = checker.root(&roots);
         match config {
-            Some(config) if checker.problems.0.is_empty() => Ok(config),
-            _ => Err(report(source, checker.problems)),
+            Some(config) if checker.problems.all.is_empty() => Ok(Self {
+                included: roots[0].include.as_ref().map(|_| {
+                    let included = included.iter();
+                    included.map(|it| it.path.clone()).collect()
+                }),
+                ..config
+            }),
+            _ => Err(report(&sources, checker.problems)),
         }
     }
 }
 
-fn read(file: &FilePath) -> Result<String, ConfigErrors> {
-    let unreadable = |message: String, hint: &str| {
-        ConfigErrors(vec![ConfigError {
-            file: file.to_owned(),
-            place: None,
-            path: String::new(),
-            value: None,
-            message,
-            hint: Some(hint.to_owned()),
-        }])
-    };
-    let mut bytes = Vec::new();
-    std::fs::File::open(file)
-        .and_then(|it| it.take(MAX_FILE + 1).read_to_end(&mut bytes))
-        .map_err(|error| {
-            let hint = match error.kind() {
-                std::io::ErrorKind::NotFound => {
-                    "write one, or name another with --config or COUNTERSIGN_CONFIG"
-                }
-                std::io::ErrorKind::PermissionDenied => {
-                    "let the user that runs countersign read it"
-                }
-                _ => "name a file that can be read with --config or COUNTERSIGN_CONFIG",
-            };
-            unreadable(format!("the configuration cannot be read: {error}"), hint)
-        })?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(unreadable(
-            format!("the configuration has more than {} MiB", MAX_FILE >> 20),
-            "name the right file with --config or COUNTERSIGN_CONFIG",
-        ));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
-        unreadable(
-            format!(
-                "the configuration is not UTF-8: the first byte that is not stands in line {line}"
-            ),
-            "save the file as UTF-8",
-        )
-    })
+/// The absolute directory of a file.
+fn base(file: &FilePath) -> PathBuf {
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let base = absolute.parent().unwrap_or(FilePath::new("/"));
+    base.to_owned()
 }
 
-/// The problems, those that are shown with their places and in the order of the file.
-fn report(source: Source<'_>, problems: Problems) -> ConfigErrors {
-    let mut shown = problems.0;
+/// The problems, those that are shown with their places and in the order of the files.
+fn report(sources: &[Source<'_>], problems: Problems) -> ConfigErrors {
+    let mut shown = problems.all;
     let rest = shown.split_off(SHOWN.min(shown.len()));
-    let mut errors: Vec<ConfigError> = shown.into_iter().map(|it| source.locate(it)).collect();
-    errors.sort_by_key(|error| error.place.as_ref().map(|it| (it.line, it.column)));
-    errors.extend(rest.into_iter().map(|it| source.name(it)));
-    ConfigErrors(errors)
+    let mut errors: Vec<(usize, ConfigError)> = shown
+        .into_iter()
+        .map(|it| (it.file, locate(sources, it)))
+        .collect();
+    errors.sort_by_key(|(file, error)| {
+        let place = error.place.as_ref();
+        (*file, place.map(|it| (it.line, it.column)))
+    });
+    let errors = errors.into_iter().map(|(_, error)| error);
+    let rest = rest.into_iter().map(|it| sources[it.file].name(it));
+    ConfigErrors(errors.chain(rest).collect())
 }
 
-impl Checker<'_> {
-    fn root(&mut self, root: &raw::Root) -> Option<Config> {
-        let top = Path::TOP;
-        self.problems.unknown_keys::<raw::Root>(&top, &root.unknown);
-        let state = self.path(
-            &top.key("state"),
-            root.state.as_deref().unwrap_or(DEFAULT_STATE),
+/// The problem with its place, and with that where the same stood before.
+fn locate(sources: &[Source<'_>], mut problem: Problem) -> ConfigError {
+    let (file, before) = (problem.file, problem.before.take());
+    let mut error = sources[file].locate(problem);
+    if let Some((first, path)) = before
+        && let Some((line, column)) = sources[first].key_at(&path)
+    {
+        error.message += &match first == file {
+            true => format!("; first in line {line}"),
+            false => format!(
+                "; first in {}:{line}:{column}",
+                sources[first].file.display()
+            ),
+        };
+    }
+    error
+}
+
+impl Checker {
+    fn root(&mut self, roots: &[raw::Root]) -> Option<Config> {
+        for (file, root) in roots.iter().enumerate() {
+            let top = Path::top(file);
+            self.problems.unknown_keys::<raw::Root>(&top, &root.unknown);
+            if file > 0 && root.include.is_some() {
+                self.problems.key(
+                    &top.key("include"),
+                    "a file that is included includes no others",
+                    "name them in the file that includes this one",
+                );
+            }
+        }
+        let state = self.only(
+            roots,
+            "state",
+            |it| it.state.as_ref(),
+            |this, at, it| this.path(at, it),
         );
-        let seal_key = root
-            .seal_key
-            .as_ref()
-            .map(|it| self.secret(&top.key("seal-key"), it));
-        let log = self.log(&top.key("log"), root.log.as_ref());
-        let web = (root.web.as_ref()).map(|it| self.web(&top.key("web"), it));
-        let alerts = self.alerts(&top.key("alerts"), root.alerts.as_deref());
-        let heartbeat = root
-            .heartbeat
-            .as_ref()
-            .map(|it| self.address_of(&top.key("heartbeat"), it));
-        let authorities = self.authorities(&top.key("authorities"), root.authorities.as_ref());
-        let providers = self.providers(&top.key("providers"), root.providers.as_ref());
-        let nameserver = root
-            .nameserver
-            .as_ref()
-            .map(|it| self.nameserver(&top.key("nameserver"), it));
-        let dns = root
-            .dns
-            .as_ref()
-            .map_or(Some(DnsSettings::default()), |it| {
-                self.dns(&top.key("dns"), it)
-            });
-        let defined = Defined::of(root);
-        let certificates = self.certificates(&top, root, &defined, state.as_deref());
+        let state = match state {
+            None => self.path(&Path::TOP.key("state"), DEFAULT_STATE),
+            Some(state) => state,
+        };
+        let seal_key = self.only(
+            roots,
+            "seal-key",
+            |it| it.seal_key.as_ref(),
+            |this, at, it| this.secret(at, it),
+        );
+        let log = self.only(
+            roots,
+            "log",
+            |it| it.log.as_ref(),
+            |this, at, it| this.log(at, it),
+        );
+        let web = self.only(
+            roots,
+            "web",
+            |it| it.web.as_ref(),
+            |this, at, it| this.web(at, it),
+        );
+        let alerts = self.only(
+            roots,
+            "alerts",
+            |it| it.alerts.as_ref(),
+            |this, at, it| Some(this.alerts(at, it)),
+        );
+        let heartbeat = self.only(
+            roots,
+            "heartbeat",
+            |it| it.heartbeat.as_ref(),
+            |this, at, it| this.address_of(at, it),
+        );
+        let authorities = self.authorities(roots);
+        let providers = self.providers(roots);
+        let nameserver = self.only(
+            roots,
+            "nameserver",
+            |it| it.nameserver.as_ref(),
+            |this, at, it| this.nameserver(at, it),
+        );
+        let dns = self.only(
+            roots,
+            "dns",
+            |it| it.dns.as_ref(),
+            |this, at, it| this.dns(at, it),
+        );
+        let defined = Defined::of(roots);
+        let certificates = self.certificates(roots, &defined, state.as_deref());
         Some(Config {
+            included: None,
             state: state?,
             seal_key: optional(seal_key)?,
-            log: log?,
+            log: optional(log)?.unwrap_or_default(),
             web: optional(web)?,
-            alerts,
+            alerts: optional(alerts)?.unwrap_or_default(),
             heartbeat: optional(heartbeat)?,
             authorities,
             providers,
             nameserver: optional(nameserver)?,
-            dns: dns?,
+            dns: optional(dns)?.unwrap_or_default(),
             certificates,
         })
     }
 
-    fn log(&mut self, at: &Path<'_>, log: Option<&raw::Log>) -> Option<LogSettings> {
-        let Some(log) = log else {
-            return Some(LogSettings::default());
-        };
+    fn log(&mut self, at: &Path<'_>, log: &raw::Log) -> Option<LogSettings> {
         self.problems.unknown_keys::<raw::Log>(at, &log.unknown);
         let format = log
             .format

@@ -1,6 +1,6 @@
 //! Checks of `dns`, of the authorities' own `dns`, and of `nameserver`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use countersign_providers::record::DnsName;
@@ -26,7 +26,7 @@ impl Default for DnsSettings {
     }
 }
 
-impl Checker<'_> {
+impl Checker {
     pub(super) fn dns(&mut self, at: &Path<'_>, dns: &raw::Dns) -> Option<DnsSettings> {
         self.problems.unknown_keys::<raw::Dns>(at, &dns.unknown);
         let look = self.look(&at.key("look"), dns.look.as_deref());
@@ -146,7 +146,7 @@ impl Checker<'_> {
         hosts: &Entries<Vec<String>>,
         zone: Option<&DnsName>,
     ) -> Option<BTreeMap<DnsName, Vec<IpAddr>>> {
-        let mut seen = BTreeSet::new();
+        let mut seen = BTreeMap::new();
         let mut checked = BTreeMap::new();
         let mut all = true;
         for (name, addresses) in &hosts.0 {

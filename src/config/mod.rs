@@ -1,18 +1,21 @@
 //! Configuration: as typed (`raw`), then checked once ([`Config`]).
 //!
-//! `yaml` reads the text and finds places in it, `checked` and its helpers turn what was typed into values that need
+//! `include` reads the files, `yaml` their text and finds places in it, `merge` makes them one, `checked` and its helpers turn what was typed into values that need
 //! no second look, `problems` collects what is wrong, `error` says it, `files` looks at the files that the
 //! configuration names. It knows the settings of the plug-ins but starts nothing, and reads no secret while parsing.
 //!
-//! A relative path in a configuration is relative to the directory of the configuration file.
+//! A relative path in a configuration is relative to the directory of the file that it stands in.
 
 mod alerts;
 mod authorities;
 mod certificates;
 mod checked;
+mod deliveries;
 mod dns;
 mod error;
 mod files;
+mod include;
+mod merge;
 mod names;
 mod problems;
 mod providers;
@@ -28,6 +31,7 @@ pub use checked::{
     FilesSettings, LogFormat, LogLevel, LogSettings, Look, NameserverSettings, ProviderSettings,
     WebSettings,
 };
+pub use deliveries::place;
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use files::{Finding, Severity};
 pub use names::{AuthorityName, ProviderName};

@@ -1,6 +1,7 @@
 //! Where in the configuration something stands, and what is wrong there. Positions in the file are found later, by
 //! `yaml`, only for what is reported.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -34,10 +35,9 @@ const HARMLESS: [&str; 9] = [
     "template",
 ];
 /// Keys that a later version knows, by the type that will have them.
-const LATER: [(&str, &[&str]); 2] = [
-    ("Root", &["include", "targets"]),
-    ("Target", &["verify", "ssh", "command"]),
-];
+const LATER: [(&str, &[&str]); 1] = [("Target", &["verify", "ssh", "command"])];
+/// So many words are listed.
+const LISTED: usize = 20;
 /// How alike two words must be for one to be offered for the other (Jaro-Winkler).
 const ALIKE: f64 = 0.8;
 
@@ -50,7 +50,8 @@ pub(super) struct Path<'a> {
 
 #[derive(Clone, Copy)]
 enum Step<'a> {
-    Top,
+    /// The top of a file, by its number.
+    Top(usize),
     Key(&'a str, usize),
     Index(usize),
 }
@@ -65,11 +66,25 @@ pub(super) enum Segment {
 }
 
 impl<'a> Path<'a> {
-    /// The whole file.
-    pub(super) const TOP: Path<'static> = Path {
-        parent: None,
-        step: Step::Top,
-    };
+    /// The whole of the file that the others are included by.
+    pub(super) const TOP: Path<'static> = Path::top(0);
+
+    /// The whole of a file, by its number.
+    pub(super) const fn top(file: usize) -> Path<'static> {
+        Path {
+            parent: None,
+            step: Step::Top(file),
+        }
+    }
+
+    /// The number of the file that it is in.
+    pub(super) fn file(&self) -> usize {
+        match (self.parent, self.step) {
+            (Some(parent), _) => parent.file(),
+            (None, Step::Top(file)) => file,
+            (None, _) => 0,
+        }
+    }
 
     /// The value of `key`.
     pub(super) fn key(&'a self, key: &'a str) -> Path<'a> {
@@ -96,7 +111,7 @@ impl<'a> Path<'a> {
     pub(super) fn segments(&self) -> Vec<Segment> {
         let mut segments = self.parent.map_or_else(Vec::new, Self::segments);
         match self.step {
-            Step::Top => {}
+            Step::Top(_) => {}
             Step::Key(key, nth) => segments.push(Segment::Key(key.to_owned(), nth)),
             Step::Index(index) => segments.push(Segment::Index(index)),
         }
@@ -151,15 +166,23 @@ pub(super) enum Part {
 /// Something wrong in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
+    /// The number of the file.
+    pub(super) file: usize,
     pub(super) path: Vec<Segment>,
     pub(super) part: Part,
     pub(super) message: String,
     pub(super) hint: Option<String>,
+    /// Where the same stood before: the number of that file, and the way there.
+    pub(super) before: Option<(usize, Vec<Segment>)>,
 }
 
 /// All that was found wrong.
 #[derive(Default)]
-pub(super) struct Problems(pub(super) Vec<Problem>);
+pub(super) struct Problems {
+    pub(super) all: Vec<Problem>,
+    /// The keys that mappings know, by type: thousands may be wrong in the same way.
+    known: HashMap<&'static str, Vec<String>>,
+}
 
 impl Problems {
     /// The value at `at` is wrong.
@@ -180,6 +203,24 @@ impl Problems {
         hint: impl Into<String>,
     ) {
         self.push(at, Part::Key, message.into(), hint.into());
+    }
+
+    /// The key at `at` stood at `before` already, in that file.
+    pub(super) fn again(
+        &mut self,
+        at: &Path<'_>,
+        before: (usize, Vec<Segment>),
+        key: &str,
+        hint: &str,
+    ) {
+        self.key(
+            at,
+            format!("the key `{key}` stands here a second time"),
+            hint,
+        );
+        if let Some(problem) = self.all.last_mut() {
+            problem.before = Some(before);
+        }
     }
 
     /// The key `key` is missing in the mapping at `at`. Unless one was reported there that is meant to be it.
@@ -211,23 +252,22 @@ impl Problems {
                     "take it out; nothing is accepted and ignored",
                 );
             } else {
-                let known = raw::known_keys::<T>();
-                self.key(
-                    &here,
-                    format!("unknown key `{key}`"),
-                    nearest_hint(key, &known),
-                );
+                let known = self.known.entry(std::any::type_name::<T>());
+                let hint = nearest_hint(key, known.or_insert_with(raw::known_keys::<T>));
+                self.key(&here, format!("unknown key `{key}`"), hint);
             }
         }
     }
 
     /// Whether an unknown key in the mapping at `at` was taken for `key`.
     pub(super) fn is_misspelt(&self, at: &Path<'_>, key: &str) -> bool {
-        let mapping = at.segments();
+        let (file, mapping) = (at.file(), at.segments());
         let offer = Some(did_you_mean(key));
-        self.0.iter().any(|problem| {
+        // Those of the same mapping were reported last.
+        self.all.iter().rev().any(|problem| {
             problem.hint == offer
                 && problem.part == Part::Key
+                && problem.file == file
                 && problem
                     .path
                     .split_last()
@@ -236,11 +276,13 @@ impl Problems {
     }
 
     fn push(&mut self, at: &Path<'_>, part: Part, message: String, hint: String) {
-        self.0.push(Problem {
+        self.all.push(Problem {
+            file: at.file(),
             path: at.segments(),
             part,
             message,
             hint: (!hint.is_empty()).then_some(hint),
+            before: None,
         });
     }
 }
@@ -267,10 +309,14 @@ pub(super) fn nearest<'k, S: AsRef<str>>(word: &str, known: &'k [S]) -> Option<&
         .map(|(_, known)| known)
 }
 
-/// The words with commas between.
+/// The words with commas between; of very many the first.
 pub(super) fn listed<S: AsRef<str>>(words: &[S]) -> String {
-    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
-    words.join(", ")
+    let first = words.iter().take(LISTED).map(AsRef::as_ref);
+    let first = first.collect::<Vec<_>>().join(", ");
+    match words.len().saturating_sub(LISTED) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
 }
 
 #[cfg(test)]

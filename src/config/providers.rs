@@ -1,6 +1,6 @@
 //! Checks of `providers`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use countersign_providers::record::DnsName;
 use countersign_providers::rfc2136::{Algorithm, Settings, Tsig};
@@ -8,7 +8,7 @@ use countersign_providers::rfc2136::{Algorithm, Settings, Tsig};
 use super::checked::{ProviderSettings, optional};
 use super::names::ProviderName;
 use super::problems::{Path, nearest};
-use super::raw::{self, Entries};
+use super::raw;
 use super::scalars::Checker;
 
 /// The plug-ins of this version.
@@ -36,32 +36,31 @@ const ALGORITHMS: [(&str, Algorithm); 3] = [
 /// The two forms of a key.
 const TSIG_FORMS: &str = "write tsig: {keyfile: /path}, or tsig: {name: …, algorithm: hmac-sha256, secret: {file: /path}}";
 
-impl Checker<'_> {
+impl Checker {
     /// The providers that are right.
     pub(super) fn providers(
         &mut self,
-        at: &Path<'_>,
-        providers: Option<&Entries<raw::Provider>>,
+        roots: &[raw::Root],
     ) -> BTreeMap<ProviderName, ProviderSettings> {
         let nothing = raw::Provider::default();
-        let mut seen = BTreeSet::new();
         let mut checked = BTreeMap::new();
-        for (name, provider) in providers.map_or(&[][..], |it| &it.0) {
-            if self.is_repeated(at, name, &mut seen) {
-                continue;
-            }
-            let here = at.key(name);
-            let parsed = ProviderName::parse(name);
-            if parsed.is_none() {
-                self.problems.key(
-                    &here,
-                    format!("`{name}` is not a name for a provider"),
-                    "a name has 1 to 63 printable characters without spaces",
-                );
-            }
-            let settings = self.provider(&here, provider.as_ref().unwrap_or(&nothing));
-            checked.extend(parsed.zip(settings));
-        }
+        self.entries(
+            roots,
+            "providers",
+            |it| it.providers.as_ref(),
+            |this, here, name, provider| {
+                let parsed = ProviderName::parse(name);
+                if parsed.is_none() {
+                    this.problems.key(
+                        here,
+                        format!("`{name}` is not a name for a provider"),
+                        "a name has 1 to 63 printable characters without spaces",
+                    );
+                }
+                let settings = this.provider(here, provider.unwrap_or(&nothing));
+                checked.extend(parsed.zip(settings));
+            },
+        );
         checked
     }
 

@@ -13,12 +13,14 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value};
 /// The configuration of Countersign.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "kebab-case", expecting = "a mapping")]
-#[schemars(deny_unknown_fields, extend("required" = ["authorities", "certificates"]))]
+#[schemars(deny_unknown_fields)]
 pub(super) struct Root {
     /// The directory of the embedded store. Default: /var/lib/countersign.
     pub(super) state: Option<String>,
     /// Where the key that seals private material is. Default: a file of mode 0600 beside the store.
     pub(super) seal_key: Option<Secret>,
+    /// Other files with the same keys, e.g. `conf.d/*.yaml`; a list takes them in its order, a pattern by name.
+    pub(super) include: Option<OneOrMany>,
     /// How logs are written, to stderr.
     pub(super) log: Option<Log>,
     /// `/health`, `/health/ready` and `/metrics` over HTTP, for `run`. Default: none.
@@ -37,6 +39,8 @@ pub(super) struct Root {
     pub(super) dns: Option<Dns>,
     /// What certificates use that do not say otherwise.
     pub(super) defaults: Option<Defaults>,
+    /// Places where certificates go, under a name that `deliver` may use.
+    pub(super) targets: Option<Entries<Target>>,
     /// The certificates, by name: `[a-z0-9][a-z0-9-]{0,62}`.
     pub(super) certificates: Option<Entries<Certificate>>,
     #[serde(flatten)]
@@ -422,7 +426,6 @@ pub(super) enum Secret {
 #[schemars(untagged)]
 pub(super) enum OneOrMany {
     One(String),
-    #[schemars(skip)]
     Many(Vec<String>),
 }
 
@@ -449,12 +452,11 @@ pub(super) enum Webhook {
     Form(Box<WebhookForm>),
 }
 
-/// A target written in place, or the name of one.
+/// A target written in place, or the name of one under `targets`.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub(super) enum Deliver {
     InPlace(Box<Target>),
-    #[schemars(skip)]
     Named(String),
 }
 
@@ -597,7 +599,7 @@ impl<'de> Deserialize<'de> for Deliver {
         impl<'de> Visitor<'de> for Place {
             type Value = Deliver;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a mapping with files")
+                f.write_str("a mapping with files, or the name of a target")
             }
             fn visit_str<E>(self, name: &str) -> Result<Deliver, E> {
                 Ok(Deliver::Named(name.to_owned()))

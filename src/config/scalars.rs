@@ -20,12 +20,13 @@ const LATER_KEYS: [&str; 3] = ["rsa2048", "rsa3072", "rsa4096"];
 const KEYS: [(&str, KeyType); 2] = [("p256", KeyType::P256), ("p384", KeyType::P384)];
 
 /// What the checks of values need: where relative paths begin, and where to say what is wrong.
-pub(super) struct Checker<'a> {
-    pub(super) base: &'a FilePath,
+pub(super) struct Checker {
+    /// The directory of each file, by its number.
+    pub(super) bases: Vec<PathBuf>,
     pub(super) problems: Problems,
 }
 
-impl Checker<'_> {
+impl Checker {
     /// A text that is there and not empty.
     pub(super) fn text(&mut self, at: &Path<'_>, text: &str) -> Option<String> {
         if text.trim().is_empty() {
@@ -68,14 +69,15 @@ impl Checker<'_> {
         self.word(at, text, &KEYS)
     }
 
-    /// A path; a relative one begins at the directory of the configuration file.
+    /// A path; a relative one begins at the directory of the file that it stands in.
     pub(super) fn path(&mut self, at: &Path<'_>, text: &str) -> Option<PathBuf> {
         let text = self.text(at, text)?;
         if text.contains('\0') {
             self.problems.value(at, "a path has no NUL in it", "");
             return None;
         }
-        Some(self.base.join(text))
+        let base = self.bases.get(at.file());
+        Some(base.map_or_else(|| PathBuf::from(&text), |base| base.join(&text)))
     }
 
     /// The path of a directory, without `.` and without a slash at its end, so that two ways to write one directory
@@ -337,7 +339,7 @@ mod tests {
     fn modes_are_octal_permission_bits() {
         let mode = |text: &str| {
             let mut checker = Checker {
-                base: FilePath::new("/"),
+                bases: Vec::new(),
                 problems: Problems::default(),
             };
             checker.mode(&Path::TOP, text)

@@ -36,10 +36,14 @@ impl Config {
                     continue;
                 }
                 let user = daemon.name();
+                let place = match delivery.is_in_place() {
+                    true => format!("certificates.{name}.deliver[{nth}]"),
+                    false => format!("targets.{}", delivery.target),
+                };
                 findings.push(Finding {
                     severity: Severity::Error,
                     message: format!(
-                        "certificates.{name}.deliver[{nth}].files.directory: {} cannot be written by the user {user}, who runs the daemon",
+                        "{place}.files.directory: {} cannot be written by the user {user}, who runs the daemon",
                         there.display()
                     ),
                     hint: format!(

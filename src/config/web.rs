@@ -7,7 +7,7 @@ use super::problems::Path;
 use super::raw;
 use super::scalars::Checker;
 
-impl Checker<'_> {
+impl Checker {
     pub(super) fn web(&mut self, at: &Path<'_>, web: &raw::Web) -> Option<WebSettings> {
         self.problems.unknown_keys::<raw::Web>(at, &web.unknown);
         if web.listen.is_none() {

@@ -25,10 +25,13 @@ pub(super) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Reads the text.
-    pub(super) fn read(&self) -> Result<Root, ConfigErrors> {
+    /// Reads the text; that of an included file may be empty.
+    pub(super) fn read(&self, is_included: bool) -> Result<Root, ConfigErrors> {
         let error = if is_blank(self.text) {
-            whole("the configuration is empty", EMPTY_HINT)
+            match is_included {
+                true => return Ok(Root::default()),
+                false => whole("the configuration is empty", EMPTY_HINT),
+            }
         } else {
             match serde_yaml::from_str(self.text) {
                 Ok(root) => return Ok(root),
@@ -39,6 +42,12 @@ impl Source<'_> {
             file: self.file.to_owned(),
             ..error
         }]))
+    }
+
+    /// Where a key stands.
+    pub(super) fn key_at(&self, path: &[Segment]) -> Option<(usize, usize)> {
+        let found = find(self.text, path, Part::Key)?;
+        Some((found.place.line, found.place.column))
     }
 
     /// The problem with its place, its value, and the file's name.
@@ -276,13 +285,18 @@ fn split_path<'t>(full: &'t str, words: &str) -> Option<(&'t str, &'t str)> {
 
 fn duplicate(text: &str, path: &str, key: &str) -> ConfigError {
     let mut segments = parse_path(path);
-    segments.push(Segment::Key(key.to_owned(), 1));
+    segments.push(Segment::Key(key.to_owned(), 0));
+    let first = find(text, &segments, Part::Key).map(|found| found.place.line);
+    if let Some(Segment::Key(_, nth)) = segments.last_mut() {
+        *nth = 1;
+    }
+    let first = first.map_or_else(String::new, |line| format!("; first in line {line}"));
     ConfigError {
         file: PathBuf::new(),
         place: find(text, &segments, Part::Key).map(|found| found.place),
         path: path_text(&segments),
         value: None,
-        message: format!("the key `{key}` stands here a second time"),
+        message: format!("the key `{key}` stands here a second time{first}"),
         hint: Some("keep one of the two".to_owned()),
     }
 }

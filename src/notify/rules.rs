@@ -205,7 +205,7 @@ mod tests {
     use crate::engine::names::CertificateName;
     use crate::engine::reaction::Failure;
     use crate::engine::renewal::{Due, Reason};
-    use crate::run::overview::{Activity, Delivered, Failing};
+    use crate::run::overview::{Activity, Ahead, Delivered, Failing};
 
     const HOUR: i64 = 3_600;
     const DAY: i64 = 24 * HOUR;
@@ -242,6 +242,11 @@ mod tests {
             due: Due {
                 at: at(60 * DAY),
                 reason: Reason::Renewal,
+            },
+            ahead: Ahead {
+                authority: "ca".to_owned(),
+                domain: "example.test".to_owned(),
+                floor: None,
             },
             parked: None,
             failure: None,

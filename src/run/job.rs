@@ -9,7 +9,7 @@ use tracing::Span;
 
 use super::accounts::{self, Ready, store_failure};
 use super::delivering;
-use super::plan::Turn;
+use super::plan::{self, Turn};
 use super::records;
 use super::scheduler::Selection;
 use super::shared::{Authority, Shared, Wanted};
@@ -29,9 +29,6 @@ use crate::store::{Keep, Saved, StoreError, Write};
 pub(super) fn span(name: &CertificateName) -> Span {
     tracing::error_span!("work", certificate = %name, attempt = tracing::field::Empty)
 }
-
-/// Attempts at one authority that must have failed by its own fault before the next one is asked.
-const FAILURES_BEFORE_NEXT: u32 = 3;
 
 /// A certificate that has something to do.
 pub(super) struct Job {
@@ -62,7 +59,12 @@ pub(super) async fn job(
         .value
         .due(now, &wanted.specification, &shared.profiles);
     let skips = selection.ignore_back_off && due.reason == Reason::Retry;
-    let asks = authority_for(shared, wanted, &certificate.value, attempt.as_ref());
+    let asks = authority_for(
+        shared,
+        wanted,
+        &certificate.value,
+        attempt.as_ref().map(|it| &it.value),
+    );
     let is_due = skips || by_clock(shared, &due, &asks) <= now;
     // What an authority asked for holds also for a person in a hurry.
     let trouble = certificate.value.trouble.as_ref();
@@ -109,7 +111,12 @@ pub(super) async fn turn(shared: &Shared, name: &CertificateName) -> Result<Turn
     let key = records::attempt(name);
     let attempt = shared.session.load::<Attempt>(key).await?;
     let trouble = certificate.trouble.as_ref();
-    let authority = authority_for(shared, wanted, &certificate, attempt.as_ref());
+    let authority = authority_for(
+        shared,
+        wanted,
+        &certificate,
+        attempt.as_ref().map(|it| &it.value),
+    );
     let attempt_at = match (&attempt, trouble) {
         // It was left in the middle, and nothing was in its way.
         (Some(_), None) => Timestamp::MIN,
@@ -144,7 +151,7 @@ pub(super) async fn turn(shared: &Shared, name: &CertificateName) -> Result<Turn
         ends: certificate.current.as_ref().map(|issued| issued.not_after),
         authority: asks.then_some(authority),
         waits: trouble.is_some_and(|trouble| trouble.failure.outage),
-        domain: domain(wanted),
+        domain: plan::domain(&wanted.specification),
     })
 }
 
@@ -156,19 +163,6 @@ fn by_clock(shared: &Shared, due: &Due, authority: &str) -> Timestamp {
     match (due.reason, ahead) {
         (Reason::Renewal, Some(ahead)) => by_own_clock(due.at, ahead),
         _ => due.at,
-    }
-}
-
-/// The last two labels of the first name: near enough to who runs its DNS.
-fn domain(wanted: &Wanted) -> String {
-    let first = wanted.specification.identifiers.first();
-    let name = first
-        .map(|first| first.base.to_string())
-        .unwrap_or_default();
-    let mut labels = name.rsplitn(3, '.');
-    match (labels.next(), labels.next()) {
-        (Some(top), Some(second)) => format!("{second}.{top}"),
-        _ => name,
     }
 }
 
@@ -229,7 +223,8 @@ async fn worker(
     wanted: &Wanted,
     stop: Stop,
 ) -> Result<(OwnedMutexGuard<()>, Worker), Failure> {
-    let name = authority_for(shared, wanted, &job.certificate.value, job.attempt.as_ref());
+    let attempt = job.attempt.as_ref().map(|attempt| &attempt.value);
+    let name = authority_for(shared, wanted, &job.certificate.value, attempt);
     let authority = shared.authorities.get(&name).ok_or_else(|| {
         Failure::new(
             Whose::You,
@@ -394,23 +389,14 @@ async fn failed_before(
     }
 }
 
-/// The authority to ask: that of an order that is known, else the first, and after failures of its own the next.
 fn authority_for(
     shared: &Shared,
     wanted: &Wanted,
     certificate: &Certificate,
-    attempt: Option<&Saved<Attempt>>,
+    attempt: Option<&Attempt>,
 ) -> String {
-    let asked = attempt.map(|attempt| &attempt.value.request.authority);
-    if let Some(asked) = asked.filter(|asked| shared.authorities.contains_key(*asked)) {
-        return asked.clone();
-    }
-    let failures = match &certificate.trouble {
-        Some(trouble) if trouble.failure.whose == Whose::Authority => trouble.count,
-        _ => 0,
-    };
-    let nth = (failures / FAILURES_BEFORE_NEXT) as usize % wanted.authorities.len().max(1);
-    wanted.authorities.get(nth).cloned().unwrap_or_default()
+    let is_known = |name: &str| shared.authorities.contains_key(name);
+    plan::authority(&wanted.authorities, is_known, certificate, attempt)
 }
 
 /// Why an attempt begins, for the history.

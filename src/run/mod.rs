@@ -3,6 +3,7 @@
 pub mod accounts;
 mod clockwatch;
 pub mod delivering;
+pub mod forecast;
 mod hands;
 pub mod heartbeat;
 mod job;
@@ -18,6 +19,8 @@ mod removed;
 pub mod scheduler;
 pub mod shared;
 pub mod stop;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod worker;
 
 /// The built-in nameserver's name among the providers; no name in the configuration begins with a colon.

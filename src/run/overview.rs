@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::shared::specification;
-use super::{BUILT_IN, records};
+use super::{BUILT_IN, plan, records};
 
 use crate::config::{self, Config};
 use crate::engine::attempt::{Attempt, Step};
@@ -50,12 +50,25 @@ pub struct View {
     pub current: Option<Issued>,
     /// When the next attempt is due, and why.
     pub due: Due,
+    /// Whom it asks.
+    pub ahead: Ahead,
     /// The order that was begun and not ended.
     pub parked: Option<Attempt>,
     /// What went wrong last.
     pub failure: Option<Failing>,
     /// Where it goes, in the order of the configuration.
     pub deliveries: Vec<Delivered>,
+}
+
+/// What the next attempt has to do with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ahead {
+    /// The authority that is asked.
+    pub authority: String,
+    /// The domain of its first name.
+    pub domain: String,
+    /// The other side wants to be left alone until then, whoever asks.
+    pub floor: Option<Timestamp>,
 }
 
 /// What is issued.
@@ -156,6 +169,13 @@ impl Activity {
     }
 }
 
+impl View {
+    /// Whether it needs to be looked at.
+    pub fn is_failing(&self) -> bool {
+        self.failure.is_some() || self.state == State::Expired
+    }
+}
+
 impl Overview {
     /// Everything; with nothing but the configuration where there is no store yet.
     pub async fn gather(
@@ -186,8 +206,7 @@ impl Overview {
 
     /// Whether anything needs to be looked at.
     pub fn is_failing(&self) -> bool {
-        let is_bad = |view: &View| view.failure.is_some() || view.state == State::Expired;
-        self.certificates.iter().any(is_bad)
+        self.certificates.iter().any(View::is_failing)
             || self
                 .left
                 .iter()
@@ -280,7 +299,15 @@ fn view_of(
         Some(issued) if issued.not_after <= now => State::Expired,
         Some(_) => State::Valid,
     };
-    let due = certificate.due(now, &specification(wanted), &config.profiles());
+    let specification = specification(wanted);
+    let due = certificate.due(now, &specification, &config.profiles());
+    let is_known = |name: &str| config.authorities.iter().any(|it| it.name.as_str() == name);
+    let trouble = certificate.trouble.as_ref();
+    let ahead = Ahead {
+        authority: plan::authority(&wanted.authorities, is_known, &certificate, parked.as_ref()),
+        domain: plan::domain(&specification),
+        floor: trouble.and_then(|trouble| trouble.floor(now)),
+    };
     let failure = failing(&certificate, &deliveries);
     let undelivered = state != State::None
         && deliveries
@@ -301,6 +328,7 @@ fn view_of(
         step,
         current: certificate.current,
         due,
+        ahead,
         parked,
         failure,
         deliveries,

@@ -1,16 +1,22 @@
-//! Who goes next: when each certificate wants something, and who gets a seat when many want one. Data only.
+//! Who goes next: when each certificate wants something, whom it asks, and who gets a seat when many want one. Data
+//! only.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
+use crate::engine::attempt::Attempt;
+use crate::engine::certificate::{Certificate, Specification};
 use crate::engine::names::CertificateName;
+use crate::engine::reaction::Whose;
 
 /// Certificates that one authority is asked for at the same time; also those that are only delivered.
 pub const PARALLEL: usize = 32;
 /// Certificates of one domain that are at work at one authority while others wait: a DNS host that is slow, or many
 /// certificates behind one fault, must not take every seat.
 const SHARE: usize = PARALLEL / 2;
+/// Attempts at one authority that must have failed by its own fault before the next one is asked.
+const FAILURES_BEFORE_NEXT: u32 = 3;
 /// So many who wait are looked at for one of another domain.
 const LOOKED_AT: usize = 256;
 
@@ -152,10 +158,13 @@ impl Plan {
             }
         });
         let queue = self.ready.get_mut(&authority)?;
-        let crowded = |domain: &str| {
-            let same = |turn: &&Turn| turn.authority == authority && turn.domain == domain;
-            self.at_work.values().filter(same).count() >= SHARE
-        };
+        let mut crowds: HashMap<&str, usize> = HashMap::new();
+        for turn in self.at_work.values() {
+            if turn.authority == authority {
+                *crowds.entry(&turn.domain).or_default() += 1;
+            }
+        }
+        let crowded = |domain: &str| crowds.get(domain).is_some_and(|many| *many >= SHARE);
         let first = queue
             .iter()
             .take(LOOKED_AT)
@@ -202,6 +211,40 @@ impl Plan {
                 self.waiting.remove(authority);
             }
         }
+    }
+}
+
+/// The authority to ask: that of an order that is known, else the first of `choices`, and after failures of its own
+/// the next.
+pub(super) fn authority<S: AsRef<str>>(
+    choices: &[S],
+    is_known: impl Fn(&str) -> bool,
+    certificate: &Certificate,
+    attempt: Option<&Attempt>,
+) -> String {
+    let asked = attempt.map(|attempt| &attempt.request.authority);
+    if let Some(asked) = asked.filter(|asked| is_known(asked)) {
+        return asked.clone();
+    }
+    let failures = match &certificate.trouble {
+        Some(trouble) if trouble.failure.whose == Whose::Authority => trouble.count,
+        _ => 0,
+    };
+    let nth = (failures / FAILURES_BEFORE_NEXT) as usize % choices.len().max(1);
+    let choice = choices.get(nth).map(AsRef::as_ref);
+    choice.unwrap_or_default().to_owned()
+}
+
+/// The last two labels of the first name: near enough to who runs its DNS.
+pub(super) fn domain(wanted: &Specification) -> String {
+    let first = wanted.identifiers.first();
+    let name = first
+        .map(|first| first.base.to_string())
+        .unwrap_or_default();
+    let mut labels = name.rsplitn(3, '.');
+    match (labels.next(), labels.next()) {
+        (Some(top), Some(second)) => format!("{second}.{top}"),
+        _ => name,
     }
 }
 

@@ -43,7 +43,7 @@ pub fn normal(text: &str, directory: &Path) -> String {
 }
 
 /// Replaces what looks like `pattern`, in which 9 is any digit.
-fn mask(text: &str, pattern: &str, with: &str) -> String {
+pub fn mask(text: &str, pattern: &str, with: &str) -> String {
     let fits = |rest: &str| {
         let mut rest = rest.bytes();
         pattern.bytes().all(|wanted| {

@@ -1,8 +1,8 @@
 //! `status --json`, schema 1: fields may be added, never changed.
 
-use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::cli::words::rfc3339;
 use crate::engine::delivery::State as DeliveryState;
 use crate::run::overview::{Delivered, Failing, Left, Overview, View};
 
@@ -13,7 +13,7 @@ const SCHEMA: u32 = 1;
 pub(super) fn document(overview: &Overview) -> String {
     let document = Document {
         schema: SCHEMA,
-        now: time(overview.now),
+        now: rfc3339(overview.now),
         notices: &overview.notices,
         certificates: overview.certificates.iter().map(certificate).collect(),
         records: overview.left.iter().map(record).collect(),
@@ -84,9 +84,9 @@ fn certificate(view: &View) -> Certificate<'_> {
         authority: current.map(|issued| issued.authority.as_str()),
         serial: current.map(|issued| issued.serial.as_str()),
         sha256: current.map(|issued| issued.sha256.as_str()),
-        not_before: current.map(|issued| time(issued.not_before)),
-        not_after: current.map(|issued| time(issued.not_after)),
-        renew_at: current.map(|issued| time(issued.renew_at)),
+        not_before: current.map(|issued| rfc3339(issued.not_before)),
+        not_after: current.map(|issued| rfc3339(issued.not_after)),
+        renew_at: current.map(|issued| rfc3339(issued.renew_at)),
         failure: view.failure.as_ref().map(failure),
         deliveries: view.deliveries.iter().map(delivery).collect(),
     }
@@ -96,7 +96,7 @@ fn failure(failing: &Failing) -> Failure<'_> {
     Failure {
         sentence: &failing.failure.sentence,
         whose: failing.failure.whose.as_str(),
-        retry_at: failing.retry_at.map(time),
+        retry_at: failing.retry_at.map(rfc3339),
         count: failing.count,
     }
 }
@@ -106,7 +106,7 @@ fn delivery(delivered: &Delivered) -> Delivery<'_> {
         target: &delivered.target,
         state: delivered.state,
         generation: delivered.generation,
-        since: delivered.since.map(time),
+        since: delivered.since.map(rfc3339),
     }
 }
 
@@ -119,9 +119,4 @@ fn record(left: &Left) -> Record<'_> {
         value: &left.value,
         failure: left.failure.as_deref(),
     }
-}
-
-/// RFC 3339 in UTC, to the second.
-fn time(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -1,18 +1,22 @@
 //! `status` for people: a line per certificate with what is wrong below it, or everything about one.
 
 use countersign_providers::clock::between;
+use jiff::Timestamp;
 
 use crate::cli::print::{Screen, out, pad};
-use crate::cli::words::{ahead, clean, failure, instant, place, span};
+use crate::cli::words::{ahead, clean, failure, instant, number, soon, span};
+use crate::config::place;
 use crate::engine::delivery::State as DeliveryState;
+use crate::engine::names::CertificateName;
+use crate::engine::reaction::Whose;
 use crate::engine::renewal::{Due, Reason};
 use crate::run::BUILT_IN;
-use crate::run::overview::{Delivered, Left, Overview, State, View};
+use crate::run::overview::{Activity, Delivered, Left, Overview, State, View};
 
-/// A longer name shifts its own line only.
-const LONGEST_NAME: usize = 24;
 /// The width of `expired 120 min ago`.
 const STATE: usize = 19;
+/// A record that should be gone takes about so many.
+const LINES_OF_A_RECORD: usize = 3;
 /// Why the next attempt is due.
 fn reason(due: &Due) -> &'static str {
     match due.reason {
@@ -26,28 +30,82 @@ fn reason(due: &Due) -> &'static str {
 /// Where the values of the details begin.
 const LABEL: usize = 14;
 
-/// A line per certificate.
+/// A line per certificate, the most urgent first; on a terminal as many as it shows at once.
 pub(super) fn table(overview: &Overview, screen: Screen) {
     for notice in &overview.notices {
         out(screen.warn(&screen.wrap(&clean(notice), 0, 2)));
     }
-    let names = overview.certificates.iter();
-    let longest = names.map(|view| view.name.as_str().len()).max();
-    let width = longest.unwrap_or(0).clamp("NAME".len(), LONGEST_NAME);
+    let mut views: Vec<&View> = overview.certificates.iter().collect();
+    views.sort_by_cached_key(|view| urgency(view));
+    let width = screen.name_column(views.iter().map(|view| view.name.as_str()));
     let head = format!("{}  {}  NEXT", pad("NAME", width), pad("STATE", STATE));
     out(screen.faint(&head));
-    for view in &overview.certificates {
-        let (name, state) = (
-            pad(view.name.as_str(), width),
-            pad(&state(view, overview, screen), STATE),
-        );
-        out(format!("{name}  {state}  {}", next(view, overview)));
-        if let Some(sentence) = trouble(view, overview) {
-            let sentence = screen.wrap(&sentence, 4, 4);
-            out(format!("  {} {sentence}", screen.bad("✗")));
+    let room = screen.lines(usize::MAX);
+    let (mut used, mut shown) = (0, 0);
+    for view in &views {
+        let entry = entry(view, overview, width, screen);
+        used += entry.lines().count();
+        if used > room && shown > 0 {
+            break;
         }
+        if !out(entry) {
+            return;
+        }
+        shown += 1;
     }
+    rest(&views[shown..], screen);
     leftovers(&overview.left, screen);
+}
+
+/// What a person should see first comes first: what needs a person or has ended, what fails, what is under way or due,
+/// and then by when something happens.
+fn urgency(view: &View) -> (u8, Option<Timestamp>, CertificateName) {
+    let ends = view.current.as_ref().map(|issued| issued.not_after);
+    let needs_person = matches!(&view.failure, Some(it) if it.failure.whose == Whose::You);
+    let (rank, at) = match (&view.failure, view.activity) {
+        _ if needs_person || view.state == State::Expired => (0, ends),
+        (Some(_), _) => (1, ends),
+        (None, Activity::Idle) => (3, Some(view.due.at)),
+        (None, _) => (2, ends),
+    };
+    (rank, at, view.name.clone())
+}
+
+/// What is said of one certificate.
+fn entry(view: &View, overview: &Overview, width: usize, screen: Screen) -> String {
+    let (name, state) = (
+        pad(view.name.as_str(), width),
+        pad(&state(view, overview, screen), STATE),
+    );
+    let indent = width + STATE + 4;
+    let next = next(view, overview, soon);
+    let mut entry = format!("{name}  {state}  {}", screen.wrap(&next, indent, indent));
+    if let Some(sentence) = trouble(view, overview) {
+        let sentence = screen.wrap(&sentence, 4, 4);
+        entry += &format!("\n  {} {sentence}", screen.bad("✗"));
+    }
+    entry
+}
+
+/// Those for whom there was no room.
+fn rest(views: &[&View], screen: Screen) {
+    if views.is_empty() {
+        return;
+    }
+    let failing = views.iter().filter(|view| view.is_failing()).count();
+    let fine = views.len() - failing;
+    let parts = [(failing, "failing"), (fine, "fine")];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter(|(many, _)| *many > 0)
+        .map(|(many, what)| format!("{} {what}", number(many)))
+        .collect();
+    let said = format!("and {} more: {}", number(views.len()), parts.join(", "));
+    let said = match failing > 0 {
+        true => screen.bad(&said),
+        false => said,
+    };
+    out(format!("{said}; `countersign status | less` shows all"));
 }
 
 /// Everything about each.
@@ -69,7 +127,7 @@ pub(super) fn details(overview: &Overview, screen: Screen) {
             line("sha256", &issued.sha256);
             line("generation", &issued.generation.to_string());
         }
-        line("next", &next(view, overview));
+        line("next", &next(view, overview, ahead));
         if let Some(sentence) = trouble(view, overview) {
             line("failure", &sentence);
         }
@@ -106,8 +164,8 @@ fn state(view: &View, overview: &Overview, screen: Screen) -> String {
     }
 }
 
-/// What happens next, and when.
-fn next(view: &View, overview: &Overview) -> String {
+/// What happens next, and when in the words of `when`.
+fn next(view: &View, overview: &Overview, when: impl Fn(Timestamp, Timestamp) -> String) -> String {
     if let Some(step) = view.step {
         return format!("now: {}", step.as_str());
     }
@@ -128,7 +186,7 @@ fn next(view: &View, overview: &Overview) -> String {
             _ => format!("due now: {}", reason(&view.due)),
         };
     }
-    format!("{} {}", reason(&view.due), ahead(overview.now, view.due.at))
+    format!("{} {}", reason(&view.due), when(overview.now, view.due.at))
 }
 
 fn trouble(view: &View, overview: &Overview) -> Option<String> {
@@ -155,7 +213,8 @@ fn leftovers(left: &[Left], screen: Screen) {
     }
     out("");
     out(screen.warn("TXT records of ours that should be gone:"));
-    for record in left {
+    let shown = screen.lines(usize::MAX) / LINES_OF_A_RECORD;
+    for record in left.iter().take(shown) {
         out(format!(
             "  {}. TXT \"{}\"",
             record.name,
@@ -178,5 +237,48 @@ fn leftovers(left: &[Left], screen: Screen) {
         let zone = &record.zone;
         let why = screen.wrap(&format!("in the zone {zone} of {host}; {why}"), 4, 4);
         out(format!("    {why}"));
+    }
+    if let more @ 1.. = left.len().saturating_sub(shown) {
+        out(format!("  and {} more", number(more)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::testing::{DAY, failing, issued, missing};
+
+    #[test]
+    fn what_a_person_must_see_comes_first() {
+        let mut expired = issued("a-expired", 90, -40 * DAY);
+        expired.state = State::Expired;
+        let fine = |name: &str, due: i64| View {
+            activity: Activity::Idle,
+            ..issued(name, 90, due)
+        };
+        let views = [
+            fine("b-fine-late", 9 * DAY),
+            fine("c-fine-soon", DAY),
+            missing("d-never"),
+            issued("e-due", 90, -DAY),
+            failing(issued("f-their-move", 90, -DAY), 60, Whose::Authority),
+            failing(issued("g-your-move", 90, -DAY), 60, Whose::You),
+            expired,
+        ];
+        let mut sorted: Vec<&View> = views.iter().collect();
+        sorted.sort_by_cached_key(|view| urgency(view));
+        let sorted: Vec<&str> = sorted.iter().map(|view| view.name.as_str()).collect();
+        assert_eq!(
+            sorted,
+            [
+                "a-expired",
+                "g-your-move",
+                "f-their-move",
+                "d-never",
+                "e-due",
+                "c-fine-soon",
+                "b-fine-late"
+            ]
+        );
     }
 }
