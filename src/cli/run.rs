@@ -179,6 +179,7 @@ fn refused(daemon: &Daemon, errors: &str) -> String {
         "the configuration was not reloaded and stays as it was: {first}; see `countersign check`"
     );
     tracing::error!("{sentence}");
+    measure::configured(Went::Wrong, daemon.shared.clock.now());
     daemon.shared.notices.set(RELOAD, Some(sentence));
     "the new configuration is refused".to_owned()
 }
