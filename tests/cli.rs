@@ -266,14 +266,21 @@ async fn an_interrupted_pass_withdraws_its_records_and_a_store_has_one_user() {
     let nameserver = lab.nameserver();
     assert_eq!(dns::txt(nameserver, "_acme-challenge.web.test").len(), 2);
 
-    let status = lab.program.run(&["status"]).expect_code(1);
-    let told = status.stderr.replace(&renew.pid().to_string(), "PID");
-    assert!(told != status.stderr, "names the process: {told}");
-    let status = Finished {
+    let status = lab.program.run(&["status"]).expect_code(0);
+    assert!(
+        status.stdout.contains("waiting for validation"),
+        "{status:?}"
+    );
+    let history = lab.program.run(&["history", "web"]).expect_code(0);
+    assert!(history.stdout.contains("attempt 1"), "{history:?}");
+    let second = lab.program.run(&["renew"]).expect_code(1);
+    let told = second.stderr.replace(&renew.pid().to_string(), "PID");
+    assert!(told != second.stderr, "names the process: {told}");
+    let second = Finished {
         stderr: told,
-        ..status
+        ..second
     };
-    complaint("in-use", &status, lab.program.directory());
+    complaint("in-use", &second, lab.program.directory());
 
     signal(&renew, rustix::process::Signal::INT);
     let renew = renew.finish().expect_code(1);

@@ -1,9 +1,10 @@
 //! `renew`: one pass with its progress, by the process that holds the store or else by this one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_providers::clock::Clock;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Ending;
@@ -13,7 +14,7 @@ use super::process::Interrupts;
 use super::progress::{Board, Tally};
 use super::words::{ahead, clean, count, select, took};
 use crate::config::Config;
-use crate::control::{Ask, Client, ClientError, Reply};
+use crate::control::{Ask, Client, ClientError, Reply, Served, Server};
 use crate::daemon::Daemon;
 use crate::engine::names::CertificateName;
 use crate::run::overview::Overview;
@@ -65,6 +66,15 @@ pub(super) async fn run(
         Ok(None) => pass.alone(config).await,
         Err(error) => Ending::yours(&error),
     }
+}
+
+/// Lets others look while the pass is at work. It goes on all the same where that cannot be.
+fn serve(config: &Config, daemon: &Daemon) -> Option<Server> {
+    let (_, shared) = watch::channel(Arc::clone(&daemon.shared));
+    let orders = None;
+    Server::start(&config.state, Served { shared, orders })
+        .inspect_err(|error| tracing::warn!("nobody can look meanwhile: {error}"))
+        .ok()
 }
 
 impl Pass {
@@ -127,6 +137,7 @@ impl Pass {
             Ok(daemon) => daemon,
             Err(error) => return Ending::yours(&error),
         };
+        let server = serve(config, &daemon);
         let names = daemon.shared.certificates.keys();
         let board = self.board(names.filter(|name| self.selection.means(name)));
         let interrupts = Interrupts::listen();
@@ -139,7 +150,7 @@ impl Pass {
         };
         let session = Some(&daemon.shared.session);
         let overview = Overview::gather(config, session, clock.now(), &watchers.at_work()).await;
-        drop(daemon);
+        drop((server, daemon));
         watchers.close();
         let tally = board.await.unwrap_or_default();
         let (asked, left) = match worked {

@@ -96,7 +96,7 @@ pub(super) async fn run(
     let web = web.map(|web| web.start(web::Served::new(shared.clone(), heartbeat.clone())));
     let served = Served {
         shared,
-        orders: orders.clone(),
+        orders: Some(orders.clone()),
     };
     let server = match Server::start(&config.state, served) {
         Ok(server) => server,

@@ -42,8 +42,8 @@ const DESCRIPTORS: &str = "descriptors";
 pub struct Served {
     /// What all workers share, as it is configured now.
     pub shared: watch::Receiver<Arc<Shared>>,
-    /// Where work is asked for.
-    pub orders: mpsc::Sender<Order>,
+    /// Where work is asked for; nowhere when the process does one thing and ends.
+    pub orders: Option<mpsc::Sender<Order>>,
 }
 
 /// The socket being served; it is gone when dropped.
@@ -291,14 +291,17 @@ impl Connection {
                 format!("it has no certificate `{unknown}`; reload it if that is a new one");
             return self.refuse(&sentence).await;
         }
+        let Some(orders) = self.served.orders.clone() else {
+            let sentence = format!(
+                "it is a `renew` at work, process {}; wait until it ends, or stop it",
+                std::process::id()
+            );
+            return self.refuse(&sentence).await;
+        };
         // Before the work begins, so that nothing of it is missed.
         let mut told = shared.watchers.listen();
         let (reply, begun) = oneshot::channel();
-        let sent = self
-            .served
-            .orders
-            .send(Order::Renew { selection, reply })
-            .await;
+        let sent = orders.send(Order::Renew { selection, reply }).await;
         let (Ok(()), Ok(begun)) = (sent, begun.await) else {
             return self.refuse("it is stopping").await;
         };
