@@ -1,6 +1,7 @@
 //! A store that can be told to fail: before or after it has written.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +20,7 @@ pub(crate) enum Fault {
 pub(crate) struct FaultyStore {
     inner: MemoryStore,
     fault: Mutex<Fault>,
+    refused: AtomicUsize,
 }
 
 impl FaultyStore {
@@ -26,11 +28,17 @@ impl FaultyStore {
         Self {
             inner: MemoryStore::new("test"),
             fault: Mutex::default(),
+            refused: AtomicUsize::new(0),
         }
     }
 
     pub(crate) fn fail(&self, fault: Fault) {
         *self.fault.lock().unwrap() = fault;
+    }
+
+    /// How many commits there was no room for.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
     }
 
     pub(crate) async fn fence(&self) -> Fence {
@@ -61,6 +69,7 @@ impl Store for FaultyStore {
     ) -> Result<Version, StoreError> {
         let fault = *self.fault.lock().unwrap();
         if fault == Fault::BeforeWriting {
+            self.refused.fetch_add(1, Ordering::SeqCst);
             return Err(StoreError::Full("/nowhere".to_owned()));
         }
         let committed = self.inner.commit(fence, expect, writes).await?;

@@ -190,6 +190,9 @@ async fn a_disk_that_is_full_for_an_hour_delays_what_is_due_and_loses_nothing() 
     assert_eq!(world.requests(Endpoint::NewOrder), 0);
     let notice = world.notices();
     assert!(notice.contains("nothing can be saved"), "{notice}");
+    // Every five seconds one of them finds out whether there is room; not all of them.
+    let tries = world.tries();
+    assert!((300..3_000).contains(&tries), "{tries}");
     world.fill_disk(false);
     world.pass(HOUR).await;
     assert_eq!(world.issued().len(), 40);

@@ -149,6 +149,11 @@ impl World {
         });
     }
 
+    /// How often it was tried to save something on the full disk.
+    pub(super) fn tries(&self) -> usize {
+        self.store.refused()
+    }
+
     /// What was issued so far: when, and which.
     pub(super) fn issued(&self) -> Vec<(Timestamp, String)> {
         self.seen.lock().unwrap().clone()
