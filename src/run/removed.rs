@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::records;
 use crate::engine::certificate::Certificate;
 use crate::engine::names::CertificateName;
-use crate::store::{Keep, Key, Session, StoreError, Version, Write};
+use crate::store::{Keep, Key, Saved, Session, StoreError, Version, Write};
 
 /// How long keys, chains and history are kept after a certificate was taken out of the configuration.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
@@ -19,29 +19,51 @@ pub(super) async fn sweep(
     now: Timestamp,
     is_configured: impl Fn(&CertificateName) -> bool,
 ) -> Result<(), StoreError> {
-    for mut saved in session
-        .load_all::<Certificate>(records::CERTIFICATES)
-        .await?
-    {
-        let removed = match (is_configured(&saved.value.name), saved.value.removed) {
-            (true, _) => None,
-            (false, Some(at)) if now >= later(at, KEPT) => {
-                match forget(session, &saved.value.name, saved.expectation()).await {
-                    Ok(()) | Err(StoreError::Conflict(_)) => continue,
-                    Err(error) => return Err(error),
-                }
-            }
-            (false, Some(at)) => Some(at),
-            (false, None) => Some(now),
-        };
-        saved.value.removed = removed;
-        match session.save(&mut [&mut saved], Vec::new()).await {
-            // It is at work: the next sweep finds it again.
-            Ok(()) | Err(StoreError::Conflict(_)) => {}
-            Err(error) => return Err(error),
+    let all = session.load_all(records::CERTIFICATES).await?;
+    for saved in all {
+        note(session, now, saved, &is_configured).await?;
+    }
+    Ok(())
+}
+
+/// The same for `names` alone.
+pub(super) async fn look_at(
+    session: &Session,
+    now: Timestamp,
+    names: &[CertificateName],
+    is_configured: impl Fn(&CertificateName) -> bool,
+) -> Result<(), StoreError> {
+    for name in names {
+        if let Some(saved) = session.load(records::certificate(name)).await? {
+            note(session, now, saved, &is_configured).await?;
         }
     }
     Ok(())
+}
+
+async fn note(
+    session: &Session,
+    now: Timestamp,
+    mut saved: Saved<Certificate>,
+    is_configured: impl Fn(&CertificateName) -> bool,
+) -> Result<(), StoreError> {
+    let removed = match (is_configured(&saved.value.name), saved.value.removed) {
+        (true, _) => None,
+        (false, Some(at)) if now >= later(at, KEPT) => {
+            match forget(session, &saved.value.name, saved.expectation()).await {
+                Ok(()) | Err(StoreError::Conflict(_)) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        (false, Some(at)) => Some(at),
+        (false, None) => Some(now),
+    };
+    saved.value.removed = removed;
+    match session.save(&mut [&mut saved], Vec::new()).await {
+        // It is at work: the next sweep finds it again.
+        Ok(()) | Err(StoreError::Conflict(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Everything of `name`, in one transaction.
@@ -63,7 +85,6 @@ async fn forget(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Saved;
 
     fn at(day: i64) -> Timestamp {
         Timestamp::from_second(day * 86_400).unwrap()

@@ -31,7 +31,7 @@ use crate::supervise;
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// And one whose turn went well.
 const AFTER_SUCCESS: Duration = Duration::from_secs(1);
-/// What is configured no more is looked at so often, and after each reload.
+/// What is configured no more is looked at so often; what a reload changes, at once.
 const BETWEEN_SWEEPS: Duration = Duration::from_secs(86_400);
 /// Asked to leave, everybody has this long to save what is under way.
 const DRAIN: Duration = Duration::from_secs(4);
@@ -187,7 +187,6 @@ pub async fn serve(
             Some(order) = orders.recv() => match order {
                 Order::Reload(shared) => {
                     crew.take_over(shared).await;
-                    sweep = Timestamp::MIN;
                 }
                 Order::Renew { selection, reply } => {
                     crew.look(selection, reply);
@@ -492,6 +491,7 @@ impl Crew {
     /// otherwise.
     async fn take_over(&mut self, shared: Arc<Shared>) {
         let before = std::mem::replace(&mut self.shared, shared);
+        self.account_for(&before).await;
         for name in before.certificates.keys() {
             if self.shared.certificates.contains_key(name) {
                 continue;
@@ -528,14 +528,29 @@ impl Crew {
 
     /// Keeps account of what is configured no more.
     async fn sweep(&self) {
-        // Those at work save their own record.
-        let is_configured = |name: &CertificateName| {
-            self.shared.certificates.contains_key(name) || self.stops.contains_key(name)
-        };
         let (session, now) = (&self.shared.session, self.shared.clock.now());
-        if let Err(error) = removed::sweep(session, now, is_configured).await {
+        let swept = removed::sweep(session, now, |name| self.is_kept(name)).await;
+        if let Err(error) = swept {
             tracing::error!("{error}");
         }
+    }
+
+    /// The same for those alone that came or went since `before`.
+    async fn account_for(&self, before: &Shared) {
+        let (was, is) = (&before.certificates, &self.shared.certificates);
+        let gone = was.keys().filter(|name| !is.contains_key(*name));
+        let come = is.keys().filter(|name| !was.contains_key(*name));
+        let names: Vec<CertificateName> = gone.chain(come).cloned().collect();
+        let (session, now) = (&self.shared.session, self.shared.clock.now());
+        let noted = removed::look_at(session, now, &names, |name| self.is_kept(name)).await;
+        if let Err(error) = noted {
+            tracing::error!("{error}");
+        }
+    }
+
+    /// Those at work save their own record.
+    fn is_kept(&self, name: &CertificateName) -> bool {
+        self.shared.certificates.contains_key(name) || self.stops.contains_key(name)
     }
 
     /// What is left of one that is configured no more: its order is given up, its records are withdrawn.
