@@ -5,7 +5,7 @@ pub(crate) mod testing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use countersign_providers::Provider;
@@ -20,6 +20,7 @@ use crate::dns::{self, Dns};
 use crate::engine::account::AccountId;
 use crate::engine::attempt::Attempt;
 use crate::engine::names::CertificateName;
+use crate::engine::timekeeping::Timekeeper;
 use crate::ledger::Ledger;
 use crate::nameserver::{self, Nameserver, NameserverError};
 use crate::run::progress::Watchers;
@@ -147,6 +148,7 @@ impl Daemon {
             nameserver,
             watchers,
             turns: Turns::default(),
+            timekeeper: Arc::new(Mutex::new(Timekeeper::new(None))),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -182,6 +184,7 @@ impl Daemon {
             nameserver: was.nameserver.clone(),
             watchers: was.watchers.clone(),
             turns: was.turns.clone(),
+            timekeeper: Arc::clone(&was.timekeeper),
             notices: was.notices.clone(),
             // What needs a restart is compared with what runs, also the next time.
             config: Arc::new(Config {
@@ -302,6 +305,9 @@ fn authority(
                 None => fault.to_string(),
             },
         })?;
+    if let Some(word) = known.and_then(|known| known.client.word()) {
+        client.recall(word);
+    }
     Ok(Arc::new(Authority {
         settings: settings.clone(),
         client,

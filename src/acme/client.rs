@@ -272,15 +272,24 @@ impl Client {
         Ok(first)
     }
 
-    /// What its last reply said of the time.
+    /// What it said last of the time.
     pub fn word(&self) -> Option<Word> {
         self.transport.word()
     }
 
+    /// Knows from a client before this one what it said of the time.
+    pub fn recall(&self, word: Word) {
+        self.transport.recall(word);
+    }
+
     /// Reads the directory again, so that something is heard.
     pub async fn greet(&self) -> Result<(), CaFault> {
-        *self.directory.lock().await = None;
-        self.directory().await.map(drop)
+        let directory = Arc::new(self.fetch_directory().await?);
+        *self.directory.lock().await = Some(Cached {
+            directory,
+            since: self.clock.elapsed(),
+        });
+        Ok(())
     }
 
     /// How many requests of each kind were sent since the client was made.

@@ -190,12 +190,7 @@ impl Transport {
         let took = self.clock.elapsed() - started;
         let elapsed_ms = took.as_secs_f64() * 1_000.0;
         if let Ok(reply) = &outcome {
-            let word = Word {
-                theirs: header::date(&reply.headers),
-                ours: self.clock.now(),
-                passed: self.clock.elapsed(),
-            };
-            *self.word.lock().unwrap_or_else(PoisonError::into_inner) = Some(word);
+            self.hear(header::date(&reply.headers));
         }
         let kind = kind.as_str();
         // A URL is asked only where it stands on a host that the configuration names.
@@ -224,7 +219,24 @@ impl Transport {
             .collect()
     }
 
-    /// What the last reply said of the time.
+    fn hear(&self, theirs: Option<Timestamp>) {
+        // A reply that does not say what the time is takes back nothing.
+        if let Some(theirs) = theirs {
+            let word = Word {
+                theirs,
+                ours: self.clock.now(),
+                passed: self.clock.elapsed(),
+            };
+            self.recall(word);
+        }
+    }
+
+    /// Takes `word` for the last one.
+    pub(super) fn recall(&self, word: Word) {
+        *self.word.lock().unwrap_or_else(PoisonError::into_inner) = Some(word);
+    }
+
+    /// What the last reply that told the time said of it.
     pub(super) fn word(&self) -> Option<Word> {
         *self.word.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -129,17 +129,17 @@ impl Door {
     }
 
     fn keep_a_spare(&mut self) {
+        let is_over = |at: Duration| self.clock.elapsed() - at > REMEMBERED;
+        if self.complained.is_some_and(is_over) {
+            self.complained = None;
+            self.notices().set(DESCRIPTORS, None);
+        }
         if self.spare.is_some() {
             return;
         }
         match File::open("/dev/null") {
             Ok(spare) => {
                 self.spare = Some(spare);
-                let is_over = |at: Duration| self.clock.elapsed() - at > REMEMBERED;
-                if self.complained.is_some_and(is_over) {
-                    self.complained = None;
-                    self.notices().set(DESCRIPTORS, None);
-                }
             }
             Err(error) => self.complain(&error),
         }

@@ -24,7 +24,9 @@ mod simulator;
 pub mod timekeeping;
 
 use std::fmt;
+use std::time::Duration;
 
+use countersign_providers::clock::later;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +63,14 @@ struct Wanted<E> {
     from: Option<Timestamp>,
 }
 
+/// Nothing is put off for longer by one failure or one wish: an instant further ahead was noted by a clock that was wrong.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8 * 86_400);
+
+/// Whether to wait at `now` until `from`.
+pub fn is_ahead(from: Timestamp, now: Timestamp) -> bool {
+    from > now && from <= later(now, LONGEST_PAUSE)
+}
+
 /// Splits what is wanted into what is due at `now` and when the rest is.
 fn due<E>(wanted: Vec<Wanted<E>>, now: Timestamp) -> Pending<E> {
     let mut pending = Pending {
@@ -69,7 +79,7 @@ fn due<E>(wanted: Vec<Wanted<E>>, now: Timestamp) -> Pending<E> {
     };
     for item in wanted {
         match item.from {
-            Some(from) if from > now => {
+            Some(from) if is_ahead(from, now) => {
                 pending.wake = Some(pending.wake.map_or(from, |wake| wake.min(from)));
             }
             _ => pending.effects.push((item.id, item.effect)),

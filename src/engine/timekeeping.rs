@@ -97,11 +97,11 @@ impl Timekeeper {
     }
 }
 
-/// What an authority said of the time, in its last reply.
+/// What an authority said of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word {
-    /// The time by its clock, where it said so itself and no cache for it.
-    pub theirs: Option<Timestamp>,
+    /// The time by its clock.
+    pub theirs: Timestamp,
     /// The time by ours when it came.
     pub ours: Timestamp,
     /// How much had passed then since some fixed instant.
@@ -109,13 +109,12 @@ pub struct Word {
 }
 
 impl Word {
-    /// How much its clock is ahead of ours. Nothing when it did not say, or when our clock has jumped since.
+    /// How much its clock is ahead of ours. Nothing when our clock has jumped since.
     pub fn ahead(&self, now: Timestamp, passed: Duration) -> Option<SignedDuration> {
         let expected = later(self.ours, passed.saturating_sub(self.passed));
-        let theirs = self.theirs.filter(|_| is_near(now, expected))?;
-        Some(match is_near(theirs, self.ours) {
+        is_near(now, expected).then(|| match is_near(self.theirs, self.ours) {
             true => SignedDuration::ZERO,
-            false => theirs.duration_since(self.ours),
+            false => self.theirs.duration_since(self.ours),
         })
     }
 }
@@ -220,7 +219,7 @@ mod tests {
     #[test]
     fn what_an_authority_said_holds_until_our_clock_jumps() {
         let word = Word {
-            theirs: Some(at(4_600)),
+            theirs: at(4_600),
             ours: at(1_000),
             passed: passed(0),
         };
@@ -228,7 +227,7 @@ mod tests {
         assert_eq!(word.ahead(at(2_000), passed(1_000)), hour);
         assert_eq!(word.ahead(at(5_600), passed(1_000)), None);
         let near = Word {
-            theirs: Some(at(1_003)),
+            theirs: at(1_003),
             ..word
         };
         assert_eq!(near.ahead(at(1_000), passed(0)), Some(SignedDuration::ZERO));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_providers::clock::later;
+use countersign_providers::clock::{between, later};
 use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -20,7 +20,9 @@ use super::rules::{self, Record};
 use crate::clock::Clock;
 use crate::config::{Address, AlertChannel};
 use crate::engine::names::CertificateName;
-use crate::run::overview;
+use crate::engine::reaction::{Failure, Whose};
+use crate::engine::timekeeping::Doubt;
+use crate::run::overview::{self, Failing};
 use crate::run::progress::{self, Progress};
 use crate::run::records;
 use crate::run::shared::Shared;
@@ -97,6 +99,8 @@ struct Watch {
     heard: UnboundedReceiver<Taken>,
     /// What was taken and could not be saved.
     unsaved: Vec<Taken>,
+    /// Records that could not be saved: what they hold was announced all the same.
+    unkept: BTreeMap<CertificateName, Saved<Record>>,
     /// Certificates that are failing, have expired or cannot be looked at.
     unwell: BTreeSet<CertificateName>,
     health: watch::Sender<bool>,
@@ -116,6 +120,7 @@ impl Watch {
             taken,
             heard,
             unsaved: Vec::new(),
+            unkept: BTreeMap::new(),
             unwell: BTreeSet::new(),
             health: watch::Sender::new(false),
             heart: None,
@@ -135,7 +140,8 @@ impl Watch {
         self.take_over().await;
         loop {
             let clock = self.clock.clone();
-            let wake = self.looks.wake().map(|at| clock.until(at));
+            let wake = self.looks.wake().filter(|_| !self.is_lost_in_time());
+            let wake = wake.map(|at| between(self.shared.now(), at));
             let pause = wake.map_or(LONGEST_SLEEP, |wake| wake.min(LONGEST_SLEEP));
             tokio::select! {
                 biased;
@@ -166,6 +172,7 @@ impl Watch {
         }
         let config = Arc::clone(&self.shared.config);
         (self.unwell).retain(|name| config.certificates.contains_key(name));
+        (self.unkept).retain(|name, _| config.certificates.contains_key(name));
         for name in config.certificates.keys() {
             if self.stop.is_cancelled() {
                 return;
@@ -259,11 +266,19 @@ impl Watch {
     }
 
     /// Looks at every certificate whose time has come, and does again what the store refused.
+    /// While nobody knows what the time is, nobody is told that something is late.
     async fn look_at_due(&mut self) {
-        for taken in std::mem::take(&mut self.unsaved) {
-            self.note(taken).await;
+        if self.is_lost_in_time() {
+            return;
         }
-        while let Some(name) = self.looks.next(self.clock.now()) {
+        for taken in std::mem::take(&mut self.unsaved) {
+            match self.shared.session.trouble() {
+                None => self.note(taken).await,
+                // The looks below find out when there is room again.
+                Some(_) => self.unsaved.push(taken),
+            }
+        }
+        while let Some(name) = self.looks.next(self.shared.now()) {
             self.look(&name).await;
         }
     }
@@ -274,7 +289,7 @@ impl Watch {
             Err(error) => {
                 tracing::error!(certificate = %name, "alerts: {error}");
                 self.unwell.insert(name.clone());
-                Some(later(self.clock.now(), AFTER_ERROR))
+                Some(later(self.shared.now(), AFTER_ERROR))
             }
         };
         self.looks.set(name, next);
@@ -289,9 +304,21 @@ impl Watch {
             self.unwell.remove(name);
             return Ok(None);
         };
-        let (session, now) = (Some(&shared.session), self.clock.now());
+        if self.is_lost_in_time() {
+            // Once that is known again.
+            return Ok(Some(Timestamp::MIN));
+        }
+        let (session, now) = (Some(&shared.session), shared.now());
         let nobody = BTreeMap::new();
-        let view = overview::view(&shared.config, name, wanted, session, now, &nobody).await?;
+        let mut view = overview::view(&shared.config, name, wanted, session, now, &nobody).await?;
+        if let Some(why) = shared.session.trouble().filter(|_| view.due.at <= now) {
+            // Its failure is one of those things that cannot be saved.
+            view.failure.get_or_insert(Failing {
+                failure: Failure::new(Whose::You, why),
+                retry_at: None,
+                count: 1,
+            });
+        }
         match rules::is_unwell(&view) {
             true => self.unwell.insert(name.clone()),
             false => self.unwell.remove(name),
@@ -299,9 +326,13 @@ impl Watch {
         let mut saved = self.load(name).await?;
         let next = saved.value.look(&view, now, self.begun);
         if !self.channels.is_empty() {
-            self.save(saved).await?;
+            self.save(name, saved).await?;
         }
         Ok(next)
+    }
+
+    fn is_lost_in_time(&self) -> bool {
+        matches!(self.shared.doubt(), Some(Doubt::Jumped { .. }))
     }
 
     /// Notes what a channel has taken.
@@ -321,7 +352,7 @@ impl Watch {
     async fn try_note(&mut self, channel: &str, alert: &Alert) -> Result<(), StoreError> {
         let mut saved = self.load(&alert.certificate).await?;
         saved.value.sent(&alert.id, channel);
-        self.save(saved).await?;
+        self.save(&alert.certificate, saved).await?;
         if let Some(sending) = self.channels.get_mut(channel) {
             sending.handed.remove(&alert.id);
         }
@@ -330,19 +361,28 @@ impl Watch {
     }
 
     async fn load(&self, name: &CertificateName) -> Result<Saved<Record>, StoreError> {
+        if let Some(saved) = self.unkept.get(name) {
+            return Ok(saved.clone());
+        }
         let key = records::alert(name);
         let saved = self.shared.session.load(key.clone()).await?;
         Ok(saved.unwrap_or_else(|| Saved::new(key, Record::default())))
     }
 
     /// Saves what is to be kept, and then has sent what is to be sent: also what a process before this one left.
-    async fn save(&mut self, mut saved: Saved<Record>) -> Result<(), StoreError> {
+    async fn save(
+        &mut self,
+        name: &CertificateName,
+        mut saved: Saved<Record>,
+    ) -> Result<(), StoreError> {
+        self.unkept.remove(name);
         saved.value.settle(self.channels.keys());
         if saved.value.is_empty() {
             return self.delete(&saved).await;
         }
         let session = &self.shared.session;
-        session.save(&mut [&mut saved], Vec::new()).await?;
+        // A person must hear also when nothing can be saved, and most of all then: at worst he hears it twice.
+        let kept = session.save(&mut [&mut saved], Vec::new()).await;
         for (id, sending) in &mut self.channels {
             for outgoing in &saved.value.outbox {
                 let alert = &outgoing.alert;
@@ -352,7 +392,10 @@ impl Watch {
                 }
             }
         }
-        Ok(())
+        if kept.is_err() {
+            self.unkept.insert(name.clone(), saved);
+        }
+        kept
     }
 
     async fn delete(&self, saved: &Saved<Record>) -> Result<(), StoreError> {
@@ -366,7 +409,8 @@ impl Watch {
     }
 
     fn tell_health(&self) {
-        let is_healthy = self.unwell.is_empty();
+        let is_working = self.shared.session.trouble().is_none() && !self.is_lost_in_time();
+        let is_healthy = self.unwell.is_empty() && is_working;
         self.health.send_if_modified(|health| {
             let was = std::mem::replace(health, is_healthy);
             was != is_healthy
@@ -427,7 +471,6 @@ mod tests {
     use crate::config::Config;
     use crate::daemon::Daemon;
     use crate::engine::certificate::Certificate;
-    use crate::engine::reaction::{Failure, Whose};
     use crate::run::progress::Watchers;
 
     /// A state directory, and a clock that a test turns.

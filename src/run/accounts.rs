@@ -7,6 +7,7 @@ use super::shared::{Authority, Shared};
 use crate::acme::{AccountKey, ExternalAccount};
 use crate::config;
 use crate::engine::account::{Account, AccountId, Effect, Event};
+use crate::engine::is_ahead;
 use crate::engine::order::CaFault;
 use crate::engine::reaction::{Failure, Whose};
 use crate::store::{Saved, Sealed, StoreError, Write};
@@ -58,7 +59,7 @@ async fn make_ready(
         .map_err(store_failure)?;
     let mut account = loaded.unwrap_or_else(|| Saved::new(key, Account::new(id.clone())));
     if let Some((failure, Some(again))) = account.value.failure()
-        && again > shared.clock.now()
+        && is_ahead(again, shared.clock.now())
         && (!hurries || failure.not_before.is_some())
     {
         let mut failure = named(authority, failure);

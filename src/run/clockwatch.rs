@@ -14,7 +14,7 @@ use super::records;
 use super::shared::{Authority, Shared};
 use crate::engine::order::CaFault;
 use crate::engine::timekeeping::{CLOCK_STEP, Doubt, Mark, Timekeeper};
-use crate::store::Saved;
+use crate::store::{Keep, Saved, Write};
 
 /// While nobody answers, authorities are asked so often.
 const BETWEEN_QUESTIONS: Duration = Duration::from_secs(60);
@@ -28,7 +28,8 @@ type Silent = Vec<(String, CaFault)>;
 
 /// The scheduler's eye on the clock.
 pub(super) struct Clockwatch {
-    keeper: Timekeeper,
+    /// The doubt that was there at the last look.
+    known: Option<Doubt>,
     mark: Saved<Mark>,
     /// Since when there is a doubt, as time passed: a reply after that ends it.
     since: Duration,
@@ -46,6 +47,8 @@ pub(super) struct Look {
     pub(super) is_doubted: bool,
     /// Whether every turn is to be thought over: the time is another than it was.
     pub(super) is_other: bool,
+    /// Whether the time is what the clock shows.
+    pub(super) is_sure: bool,
     /// Whether it is an earlier one, so that what is under way counts from an instant that is yet to come.
     pub(super) is_back: bool,
 }
@@ -61,8 +64,9 @@ impl Clockwatch {
         };
         let known = mark.as_ref().map(|mark: &Saved<Mark>| mark.value);
         let at = Timestamp::MIN;
+        *shared.timekeeper() = Timekeeper::new(known);
         Self {
-            keeper: Timekeeper::new(known),
+            known: None,
             mark: mark.unwrap_or_else(|| Saved::new(records::clock(), Mark { at })),
             since: shared.clock.elapsed(),
             asking: JoinSet::new(),
@@ -75,9 +79,8 @@ impl Clockwatch {
     /// Looks at the clock, and listens to what authorities said of it.
     pub(super) async fn look(&mut self, shared: &Shared) -> Look {
         let (now, passed) = (shared.clock.now(), shared.clock.elapsed());
-        let before = self.keeper.doubt();
-        self.keeper.look(now, passed);
-        let doubt = self.keeper.doubt();
+        let doubt = shared.doubt();
+        let before = std::mem::replace(&mut self.known, doubt);
         let jumped = match doubt {
             Some(Doubt::Jumped { from, to }) if before.is_none_or(|it| it == Doubt::Unasked) => {
                 tracing::warn!("the clock went from {from} to {to} at once");
@@ -90,7 +93,8 @@ impl Clockwatch {
         let words = |authority: &Arc<Authority>| authority.client.word();
         let mut words = shared.authorities.values().filter_map(words);
         if doubt.is_some() && words.any(|word| word.passed >= self.since) {
-            self.keeper.heard(now, passed);
+            shared.timekeeper().heard(now, passed);
+            self.known = None;
             self.silent.clear();
         }
         let ahead = ahead(shared);
@@ -99,12 +103,13 @@ impl Clockwatch {
             self.ahead = ahead;
         }
         shared.notices.set(NOTICE, self.notice(now));
-        if self.keeper.doubt().is_none() {
+        if self.known.is_none() {
             self.save(shared, BETWEEN_MARKS).await;
         }
         Look {
-            is_doubted: self.keeper.doubt().is_some(),
+            is_doubted: self.known.is_some(),
             is_other,
+            is_sure: self.known.is_none() && self.ahead.is_empty(),
             is_back: jumped == Some(true),
         }
     }
@@ -112,7 +117,7 @@ impl Clockwatch {
     /// Asks the authorities, unless they were asked just now: after a jump in any case, else where somebody is held
     /// back (`holds`).
     pub(super) fn ask(&mut self, shared: &Shared, holds: bool) {
-        let is_wanted = match self.keeper.doubt() {
+        let is_wanted = match self.known {
             None => false,
             Some(Doubt::Unasked) => holds,
             Some(Doubt::Jumped { .. }) => true,
@@ -139,22 +144,37 @@ impl Clockwatch {
         };
         let (now, passed) = (shared.clock.now(), shared.clock.elapsed());
         self.next = passed + BETWEEN_QUESTIONS;
+        let is_heard = silent.len() < shared.authorities.len();
         self.silent = silent;
-        if self.keeper.doubt() == Some(Doubt::Unasked) {
-            // Nothing contradicts it: whoever needs an authority finds out himself that there is none.
-            self.keeper.heard(now, passed);
+        if is_heard || self.known == Some(Doubt::Unasked) {
+            // One was reached whom a wrong clock does not trust, though it may not have told the time. Or nothing
+            // contradicts ours: whoever needs an authority finds out himself that there is none.
+            shared.timekeeper().heard(now, passed);
+        }
+    }
+
+    /// Saves something, to find out whether that can be done again.
+    pub(super) async fn try_to_save(&mut self, shared: &Shared) {
+        let bytes = match serde_json::to_vec(&self.mark.value) {
+            Ok(bytes) => bytes,
+            Err(error) => return tracing::error!("the mark of the clock: {error}"),
+        };
+        let (key, version) = self.mark.expectation();
+        let write = Write::Put(key.clone(), bytes.clone());
+        if let Ok(version) = shared.session.commit(&[(key, version)], &[write]).await {
+            self.mark.committed(bytes, version);
         }
     }
 
     /// Keeps what is believed for the next process.
     pub(super) async fn close(&mut self, shared: &Shared) {
-        if self.keeper.doubt().is_none() {
+        if self.known.is_none() {
             self.save(shared, Duration::ZERO).await;
         }
     }
 
     fn notice(&self, now: Timestamp) -> Option<String> {
-        if let Some(Doubt::Jumped { from, to }) = self.keeper.doubt() {
+        if let Some(Doubt::Jumped { from, to }) = self.known {
             let silent = self.silent.first();
             let who = silent.map_or("none has answered yet".to_owned(), |(name, fault)| {
                 format!("{name}: {fault}")
@@ -176,7 +196,8 @@ impl Clockwatch {
 
     /// Saves the mark where it is `after` later than the saved one, or earlier.
     async fn save(&mut self, shared: &Shared, after: Duration) {
-        let (was, is) = (self.mark.value.at, self.keeper.mark().at);
+        let is = shared.timekeeper().mark().at;
+        let was = self.mark.value.at;
         if is >= was && is < later(was, after) {
             return;
         }

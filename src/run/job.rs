@@ -18,6 +18,7 @@ use super::worker::{Until, Worker, not_begun};
 use crate::engine::attempt::{Attempt, Effect, End, Event, Request};
 use crate::engine::certificate::Certificate;
 use crate::engine::delivery::Delivery;
+use crate::engine::is_ahead;
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
 use crate::engine::renewal::{Due, Reason};
@@ -40,6 +41,18 @@ pub(super) struct Job {
     attempt: Option<Saved<Attempt>>,
     /// Why a new one is to be had; `None` when only the rest of the last one is to be done.
     why: Option<&'static str>,
+}
+
+impl Job {
+    /// The same without asking an authority for anything.
+    pub(super) fn without_order(self) -> Self {
+        Self {
+            held: None,
+            attempt: None,
+            why: None,
+            ..self
+        }
+    }
 }
 
 /// What `name` has to do now; `None` when it has nothing.
@@ -136,7 +149,10 @@ pub(super) async fn turn(shared: &Shared, name: &CertificateName) -> Result<Turn
                 Some(delivery) if delivery.wanted() == Some(issued.generation) => {
                     match delivery.is_done() && delivery.failure().is_none() {
                         true => continue,
-                        false => delivery.failure().and_then(|(_, again)| again),
+                        false => {
+                            let again = delivery.failure().and_then(|(_, again)| again);
+                            again.filter(|again| is_ahead(*again, now))
+                        }
                     }
                 }
                 _ => None,
@@ -150,7 +166,9 @@ pub(super) async fn turn(shared: &Shared, name: &CertificateName) -> Result<Turn
         at: delivery_at.map_or(attempt_at, |at| at.min(attempt_at)),
         ends: certificate.current.as_ref().map(|issued| issued.not_after),
         authority: asks.then_some(authority),
-        waits: trouble.is_some_and(|trouble| trouble.failure.outage),
+        // Not where it said itself when it wants to be asked again.
+        waits: trouble
+            .is_some_and(|it| it.failure.outage && it.floor(now).is_none_or(|at| at <= now)),
         domain: plan::domain(&wanted.specification),
     })
 }
@@ -176,7 +194,13 @@ async fn certificate(
 }
 
 /// One certificate: its attempt, then its deliveries beside the removal of its records.
-pub(super) async fn perform(shared: &Arc<Shared>, mut job: Job, stop: Stop) -> Result<(), Failure> {
+/// `issued_by` becomes the authority that issued it, if one did.
+pub(super) async fn perform(
+    shared: &Arc<Shared>,
+    mut job: Job,
+    stop: Stop,
+    issued_by: &mut Option<String>,
+) -> Result<(), Failure> {
     let name = job.certificate.value.name.clone();
     let wanted = &shared.certificates[&name];
     if job.attempt.as_ref().is_some_and(has_failed)
@@ -201,6 +225,12 @@ pub(super) async fn perform(shared: &Arc<Shared>, mut job: Job, stop: Stop) -> R
     worker.drive(Until::Decided).await?;
     let issued = worker.certificate().clone();
     let end = worker.end().cloned();
+    if end == Some(End::Issued) {
+        *issued_by = issued
+            .current
+            .as_ref()
+            .map(|issued| issued.authority.clone());
+    }
     let deliver = async {
         // Not only what this run issued: a process may have died between the certificate and its delivery.
         let wanting = delivering::is_wanting(shared, &issued, wanted).await;

@@ -176,13 +176,14 @@ impl Plan {
             self.ready.remove(&authority);
         }
         let (_, name) = first;
+        self.wait_no_more(&name);
         self.at_work.insert(name.clone(), self.turns[&name].clone());
         Some(name)
     }
 
-    /// `name` has left its seat, and the turn that it had; what it wants next is to be set.
-    pub fn ended(&mut self, name: &CertificateName) -> Option<Turn> {
-        self.at_work.remove(name)
+    /// `name` has left its seat; what it wants next is to be set.
+    pub fn ended(&mut self, name: &CertificateName) {
+        self.at_work.remove(name);
     }
 
     fn seats(&self, authority: &Option<String>) -> usize {
@@ -203,10 +204,15 @@ impl Plan {
                 self.ready.remove(&turn.authority);
             }
         }
-        if let Some(authority) = &turn.authority
+        self.wait_no_more(name);
+    }
+
+    fn wait_no_more(&mut self, name: &CertificateName) {
+        if let Some(turn) = self.turns.get(name)
+            && let Some(authority) = &turn.authority
             && let Some(queue) = self.waiting.get_mut(authority)
         {
-            queue.remove(&place);
+            queue.remove(&(turn.ends, name.clone()));
             if queue.is_empty() {
                 self.waiting.remove(authority);
             }

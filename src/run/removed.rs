@@ -13,10 +13,11 @@ use crate::store::{Keep, Key, Saved, Session, StoreError, Version, Write};
 /// How long keys, chains and history are kept after a certificate was taken out of the configuration.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
-/// Notes what `is_configured` no more, forgets what was noted long ago, and takes back what is configured again.
+/// Notes what `is_configured` no more, forgets what was noted long ago, and takes back what is configured again. Without
+/// a time that is sure (`None` for `now`) it only takes back.
 pub(super) async fn sweep(
     session: &Session,
-    now: Timestamp,
+    now: Option<Timestamp>,
     is_configured: impl Fn(&CertificateName) -> bool,
 ) -> Result<(), StoreError> {
     let all = session.load_all(records::CERTIFICATES).await?;
@@ -29,7 +30,7 @@ pub(super) async fn sweep(
 /// The same for `names` alone.
 pub(super) async fn look_at(
     session: &Session,
-    now: Timestamp,
+    now: Option<Timestamp>,
     names: &[CertificateName],
     is_configured: impl Fn(&CertificateName) -> bool,
 ) -> Result<(), StoreError> {
@@ -43,20 +44,22 @@ pub(super) async fn look_at(
 
 async fn note(
     session: &Session,
-    now: Timestamp,
+    now: Option<Timestamp>,
     mut saved: Saved<Certificate>,
     is_configured: impl Fn(&CertificateName) -> bool,
 ) -> Result<(), StoreError> {
-    let removed = match (is_configured(&saved.value.name), saved.value.removed) {
-        (true, _) => None,
-        (false, Some(at)) if now >= later(at, KEPT) => {
+    let removed = match (is_configured(&saved.value.name), saved.value.removed, now) {
+        (true, _, _) => None,
+        (false, at, None) => at,
+        (false, Some(at), Some(now)) if now >= later(at, KEPT) => {
             match forget(session, &saved.value.name, saved.expectation()).await {
                 Ok(()) | Err(StoreError::Conflict(_)) => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
-        (false, Some(at)) => Some(at),
-        (false, None) => Some(now),
+        // A clock that was wrong then may have noted a time that is yet to come.
+        (false, Some(at), Some(now)) => Some(at.min(now)),
+        (false, None, Some(now)) => Some(now),
     };
     saved.value.removed = removed;
     match session.save(&mut [&mut saved], Vec::new()).await {
@@ -116,13 +119,30 @@ mod tests {
                 .unwrap();
         }
         let is_other = |it: &CertificateName| *it == other;
-        sweep(&session, at(0), is_other).await.unwrap();
-        sweep(&session, at(29), is_other).await.unwrap();
+        sweep(&session, Some(at(0)), is_other).await.unwrap();
+        sweep(&session, Some(at(29)), is_other).await.unwrap();
         assert_eq!(keys(&session).await.len(), 10);
-        sweep(&session, at(30), is_other).await.unwrap();
+        sweep(&session, Some(at(30)), is_other).await.unwrap();
         let left = keys(&session).await;
         assert_eq!(left.len(), 5, "{left:?}");
         assert!(left.iter().all(|key| key.contains("web-2")), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_forgotten_while_nobody_knows_the_time() {
+        let session = crate::store::testing::session().await;
+        let name = CertificateName::parse("web").unwrap();
+        let mut certificate =
+            Saved::new(records::certificate(&name), Certificate::new(name.clone()));
+        certificate.value.removed = Some(at(0));
+        session
+            .save(&mut [&mut certificate], Vec::new())
+            .await
+            .unwrap();
+        sweep(&session, None, |_| false).await.unwrap();
+        assert_eq!(keys(&session).await.len(), 1);
+        sweep(&session, Some(at(400)), |_| false).await.unwrap();
+        assert_eq!(keys(&session).await.len(), 0);
     }
 
     #[tokio::test]
@@ -135,10 +155,10 @@ mod tests {
             .save(&mut [&mut certificate], Vec::new())
             .await
             .unwrap();
-        sweep(&session, at(0), |_| false).await.unwrap();
-        sweep(&session, at(20), |_| true).await.unwrap();
-        sweep(&session, at(40), |_| false).await.unwrap();
-        sweep(&session, at(69), |_| false).await.unwrap();
+        sweep(&session, Some(at(0)), |_| false).await.unwrap();
+        sweep(&session, Some(at(20)), |_| true).await.unwrap();
+        sweep(&session, Some(at(40)), |_| false).await.unwrap();
+        sweep(&session, Some(at(69)), |_| false).await.unwrap();
         assert_eq!(keys(&session).await.len(), 1);
     }
 }

@@ -138,7 +138,7 @@ pub async fn serve(
     let longest = LONGEST_SLEEP.min(pulse.every);
     let mut crew = Crew::new(shared, stop.clone());
     crew.plan_all().await;
-    let mut sweep = Timestamp::MIN;
+    let mut sweep: Option<Duration> = None;
     let (mut leaving, mut was_at_rest) = (crew.shared.ledger.leaving(), false);
     let mut next_try = Duration::ZERO;
     let mut outages = Outages::default();
@@ -148,15 +148,22 @@ pub async fn serve(
         crew.plan.doubt(look.is_doubted);
         if look.is_other {
             crew.plan_all().await;
-            sweep = Timestamp::MIN;
         }
         if look.is_back {
             crew.begin_anew();
         }
-        // Before anybody begins, who would find it changed.
-        if crew.shared.clock.now() >= sweep {
-            sweep = later(crew.shared.clock.now(), BETWEEN_SWEEPS);
-            crew.sweep().await;
+        // Before anybody begins, who would find it changed; and then with the right time.
+        if sweep.is_none_or(|at| look.is_sure && crew.shared.clock.elapsed() >= at) {
+            let (now, passed) = (crew.shared.clock.now(), crew.shared.clock.elapsed());
+            sweep = Some(
+                passed
+                    + if look.is_sure {
+                        BETWEEN_SWEEPS
+                    } else {
+                        Duration::ZERO
+                    },
+            );
+            crew.sweep(look.is_sure.then_some(now)).await;
         }
         // While nothing can be saved, one after the other finds out whether it can again.
         let is_unsaved = crew.shared.session.trouble().is_some();
@@ -165,6 +172,11 @@ pub async fn serve(
                 break;
             };
             crew.begin(name, None);
+            next_try = crew.shared.clock.elapsed() + AFTER_FAILURE;
+        }
+        if is_unsaved && crew.shared.clock.elapsed() >= next_try {
+            // Nobody has anything to save.
+            watch.try_to_save(&crew.shared).await;
             next_try = crew.shared.clock.elapsed() + AFTER_FAILURE;
         }
         watch.ask(&crew.shared, crew.plan.puts_off());
@@ -229,13 +241,19 @@ struct Asked {
 /// How a look ended.
 type Looked = Result<(Id, Result<BTreeSet<CertificateName>, StoreError>), JoinError>;
 /// How a task ended.
-type Joined = Result<(Id, Result<(), Failure>), JoinError>;
+type Joined = Result<(Id, Ended), JoinError>;
+
+/// What came of one at work, and the authority that issued what it has now, if one did.
+struct Ended {
+    issued_by: Option<String>,
+    result: Result<(), Failure>,
+}
 
 /// Those at work, and who goes next.
 struct Crew {
     shared: Arc<Shared>,
     plan: Plan,
-    tasks: JoinSet<Result<(), Failure>>,
+    tasks: JoinSet<Ended>,
     names: HashMap<Id, CertificateName>,
     /// What a person asked of those whose turn has not come yet.
     asked: HashMap<CertificateName, Selection>,
@@ -267,22 +285,30 @@ impl Crew {
     fn begin(&mut self, name: CertificateName, job: Option<Job>) {
         let shared = Arc::clone(&self.shared);
         let stop = self.stop.child();
+        // Whoever has its turn for a delivery orders nothing: for that it has no seat, and no time that is sure.
+        let turn = self.plan.turn(&name);
+        let is_asked = job.is_some() || self.asked.contains_key(&name);
+        let only_delivers = !is_asked && turn.is_some_and(|turn| turn.authority.is_none());
         let selection = self.asked.remove(&name).unwrap_or_default();
         self.stops.insert(name.clone(), stop.clone());
         let span = job::span(&name);
         let task = self.tasks.spawn({
             let name = name.clone();
             let work = async move {
+                let mut issued_by = None;
                 let job = match job {
-                    Some(job) => Some(job),
-                    None => job::job(&shared, &name, &selection)
-                        .await
-                        .map_err(super::accounts::store_failure)?,
+                    Some(job) => Ok(Some(job)),
+                    None => job::job(&shared, &name, &selection).await,
                 };
-                match job {
-                    Some(job) => job::perform(&shared, job, stop).await,
-                    None => Ok(()),
-                }
+                let result = match job.map_err(super::accounts::store_failure) {
+                    Ok(Some(job)) if only_delivers => {
+                        job::perform(&shared, job.without_order(), stop, &mut issued_by).await
+                    }
+                    Ok(Some(job)) => job::perform(&shared, job, stop, &mut issued_by).await,
+                    Ok(None) => Ok(()),
+                    Err(failure) => Err(failure),
+                };
+                Ended { issued_by, result }
             };
             work.instrument(span)
         });
@@ -300,10 +326,13 @@ impl Crew {
         let id = joined.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let name = self.names.remove(&id)?;
         self.stops.remove(&name);
-        let turn = self.plan.ended(&name);
-        let result = match joined {
-            Ok((_, result)) => result,
-            Err(error) => Err(job::fell_over(&self.shared, &name, &error).await),
+        self.plan.ended(&name);
+        let Ended { issued_by, result } = match joined {
+            Ok((_, ended)) => ended,
+            Err(error) => Ended {
+                issued_by: None,
+                result: Err(job::fell_over(&self.shared, &name, &error).await),
+            },
         };
         let watchers = &self.shared.watchers;
         if let Err(failure) = &result {
@@ -314,14 +343,7 @@ impl Crew {
             watchers.tell(&name, progress);
         }
         watchers.tell(&name, Progress::Finished(result.is_ok()));
-        if let (
-            Ok(()),
-            Some(Turn {
-                authority: Some(authority),
-                ..
-            }),
-        ) = (&result, turn)
-        {
+        if let Some(authority) = issued_by {
             self.follow(&authority, usize::MAX);
         }
         Some((name, result))
@@ -430,7 +452,7 @@ impl Crew {
     async fn plan_all(&mut self) {
         let names: Vec<CertificateName> = self.shared.certificates.keys().cloned().collect();
         for name in names {
-            if !self.stops.contains_key(&name) {
+            if !self.stops.contains_key(&name) && !self.asked.contains_key(&name) {
                 self.plan_at_start(name).await;
             }
         }
@@ -527,8 +549,8 @@ impl Crew {
     }
 
     /// Keeps account of what is configured no more.
-    async fn sweep(&self) {
-        let (session, now) = (&self.shared.session, self.shared.clock.now());
+    async fn sweep(&self, now: Option<Timestamp>) {
+        let session = &self.shared.session;
         let swept = removed::sweep(session, now, |name| self.is_kept(name)).await;
         if let Err(error) = swept {
             tracing::error!("{error}");
@@ -542,6 +564,7 @@ impl Crew {
         let come = is.keys().filter(|name| !was.contains_key(*name));
         let names: Vec<CertificateName> = gone.chain(come).cloned().collect();
         let (session, now) = (&self.shared.session, self.shared.clock.now());
+        let now = self.shared.doubt().is_none().then_some(now);
         let noted = removed::look_at(session, now, &names, |name| self.is_kept(name)).await;
         if let Err(error) = noted {
             tracing::error!("{error}");

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use countersign_providers::Provider;
@@ -18,7 +18,7 @@ use crate::dns::Dns;
 use crate::engine::certificate::{Profiles, Specification};
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::Failure;
-use crate::engine::timekeeping::by_own_clock;
+use crate::engine::timekeeping::{Doubt, Timekeeper, by_own_clock};
 use crate::ledger::Ledger;
 use crate::nameserver::Nameserver;
 use crate::store::{Sealer, Session};
@@ -47,6 +47,8 @@ pub struct Shared {
     pub certificates: BTreeMap<CertificateName, Wanted>,
     /// What is to be known before anything else.
     pub notices: Notices,
+    /// Whether the machine's clock can be believed.
+    pub timekeeper: Arc<StdMutex<Timekeeper>>,
     /// Whoever watches.
     pub watchers: Watchers,
     /// Certificates with the same names at the same account take turns: they would get the same order.
@@ -54,6 +56,25 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Why the machine's clock is not believed now, if so.
+    pub fn doubt(&self) -> Option<Doubt> {
+        let mut keeper = self.timekeeper();
+        keeper.look(self.clock.now(), self.clock.elapsed());
+        keeper.doubt()
+    }
+
+    /// Who follows the machine's clock.
+    pub(super) fn timekeeper(&self) -> MutexGuard<'_, Timekeeper> {
+        (self.timekeeper.lock()).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time of day: an authority's, where ours is known to be another.
+    pub fn now(&self) -> Timestamp {
+        let mut authorities = self.authorities.values();
+        let other = authorities.find(|authority| authority.ahead(&self.clock).is_some());
+        other.map_or_else(|| self.clock.now(), |authority| authority.now(&self.clock))
+    }
+
     /// What is to be known before anything else: a sentence each.
     pub fn notices(&self) -> Vec<String> {
         let mut notices = self.notices.all();

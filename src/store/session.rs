@@ -56,8 +56,11 @@ impl Session {
             Ok(_) | Err(StoreError::Conflict(_)) => None,
             Err(error) => Some(error.to_string()),
         };
+        measure::committed(match trouble {
+            None => Went::Well,
+            Some(_) => Went::Wrong,
+        });
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-        measure::committed(Went::of(&result));
         // Many go at the same time, so the outcome says whose it is.
         tracing::trace!(keys = %Keys(writes), ok = result.is_ok(), "committed");
         result

@@ -69,6 +69,9 @@ async fn after_three_days_without_the_authority_all_that_is_due_is_renewed_withi
         assert!(sentence.starts_with("authority ca: "), "{sentence}");
     }
     assert_eq!(world.requests(Endpoint::NewOrder), 0);
+    let alerts = world.alerts();
+    assert!(!alerts.is_empty());
+    assert!(alerts.iter().all(|alert| !alert.contains("recovery")));
 
     let back = world.truth.now();
     world.faults.set_down(false);
@@ -95,6 +98,9 @@ async fn after_three_days_without_the_authority_all_that_is_due_is_renewed_withi
     );
     assert_eq!(world.issued().len(), ordered.len());
     assert!(!world.status().await.is_failing());
+    let said = world.alerts().split_off(alerts.len());
+    assert!(!said.is_empty());
+    assert!(said.iter().all(|alert| alert.contains("recovery")));
     world.end().await;
 }
 
@@ -124,6 +130,7 @@ async fn a_clock_that_is_wrong_makes_no_storm_and_renewals_go_by_the_authoritys(
         assert_eq!(world.notices(), "", "{wrong}");
         assert_eq!(world.ordered().len(), 8, "{wrong}: one a day");
         assert!(!world.status().await.is_failing());
+        assert_eq!(world.alerts(), [""; 0], "{wrong}");
         world.end().await;
     }
 }
@@ -160,6 +167,7 @@ async fn while_nobody_can_say_what_the_time_is_nothing_begins_and_then_all_goes_
             "",
             "{wrong}: it is set right, and nobody need be asked"
         );
+        assert_eq!(world.alerts(), [""; 0], "{wrong}");
         world.faults.set_down(false);
         world.pass(DAY * 2).await;
         assert_eq!(world.ordered().len(), 3, "{wrong}: one a day");
@@ -190,9 +198,16 @@ async fn a_disk_that_is_full_for_an_hour_delays_what_is_due_and_loses_nothing() 
     assert_eq!(world.requests(Endpoint::NewOrder), 0);
     let notice = world.notices();
     assert!(notice.contains("nothing can be saved"), "{notice}");
-    // Every five seconds one of them finds out whether there is room; not all of them.
+    // Every five seconds one of them finds out whether there is room; not all of them, nor all the time.
     let tries = world.tries();
-    assert!((300..3_000).contains(&tries), "{tries}");
+    assert!((300..10_000).contains(&tries), "{tries}");
+    let alerts = world.alerts();
+    assert!(
+        alerts.iter().any(|alert| alert.contains("/nowhere")),
+        "{alerts:?}"
+    );
+    // Of each its failure, and that half of its time is gone; each once.
+    assert!(alerts.len() <= 80, "{alerts:?}");
     world.fill_disk(false);
     world.pass(HOUR).await;
     assert_eq!(world.issued().len(), 40);

@@ -8,6 +8,12 @@ use std::time::Duration;
 
 use countersign_providers::clock::{Clock, Wall, earlier, later};
 use countersign_testca::{Authority, Endpoint, Faults, Settings};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -17,6 +23,7 @@ use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::engine::certificate::{Certificate, Issued};
 use crate::engine::names::CertificateName;
+use crate::notify::Notifier;
 use crate::run::overview::Overview;
 use crate::run::progress::Watchers;
 use crate::run::records;
@@ -52,6 +59,8 @@ pub(super) struct World {
     stop: Stop,
     serving: JoinHandle<()>,
     seen: Arc<Mutex<Vec<(Timestamp, String)>>>,
+    notifier: Notifier,
+    alerts: Arc<Mutex<Vec<String>>>,
     _directory: TempDir,
 }
 
@@ -74,7 +83,14 @@ impl World {
         .await
         .unwrap();
         let directory = TempDir::new().unwrap();
-        let config = configuration(&authority, nameserver, ends.len(), &directory);
+        let alerts = Arc::new(Mutex::new(Vec::new()));
+        let hook = webhook(&alerts).await;
+        let mut config = configuration(&authority, nameserver, hook, &directory);
+        for nth in 0..ends.len() {
+            config.push_str(&format!("  c{nth}: {{names: [{}]}}\n", host(nth)));
+        }
+        let file = directory.path().join("countersign.yaml");
+        let config = Config::parse(&file, &config).unwrap();
         let store = Arc::new(FaultyStore::new());
         let sealer = Sealer::ephemeral(&*store).unwrap();
         let fence = store.lease("worker", "test", start, Duration::ZERO).await;
@@ -89,6 +105,7 @@ impl World {
         built_in.listen().await.unwrap();
         let stop = Stop::default();
         let (orders, told) = mpsc::channel(1);
+        let notifier = Notifier::start(Arc::clone(&shared));
         let pulse = Pulse {
             every: Duration::from_secs(60),
             beat: Box::new(|| {}),
@@ -122,6 +139,8 @@ impl World {
             stop,
             serving,
             seen,
+            notifier,
+            alerts,
             _directory: directory,
         }
     }
@@ -159,6 +178,11 @@ impl World {
         self.seen.lock().unwrap().clone()
     }
 
+    /// What was said to the webhook.
+    pub(super) fn alerts(&self) -> Vec<String> {
+        self.alerts.lock().unwrap().clone()
+    }
+
     /// The names in the order in which they were ordered.
     pub(super) fn ordered(&self) -> Vec<String> {
         let orders = self.authority.orders();
@@ -193,6 +217,7 @@ impl World {
     pub(super) async fn end(self) {
         self.stop.park();
         self.serving.await.unwrap();
+        self.notifier.stop().await;
         drop(self.orders);
     }
 }
@@ -232,17 +257,18 @@ async fn seed(session: &Session, config: &Config, nth: usize, not_after: Timesta
 fn configuration(
     authority: &Authority,
     nameserver: SocketAddr,
-    many: usize,
+    hook: SocketAddr,
     directory: &TempDir,
-) -> Config {
+) -> String {
     let trust = directory.path().join("authority.pem");
     std::fs::write(&trust, authority.https_root_pem()).unwrap();
-    let mut text = format!(
+    format!(
         "\
 state: {}
 authorities:
   ca: {{directory: \"{}\", trust: {}, agree-to-terms: true}}
 nameserver: {{zone: hosted.test, listen: [\"{nameserver}\"], hosts: {{ns1.hosted.test: [127.0.0.1]}}}}
+alerts: [{{webhook: \"http://{hook}/\"}}]
 dns: {{look: roots, roots: [127.0.0.1], port: {}}}
 certificates:
 ",
@@ -250,12 +276,32 @@ certificates:
         authority.directory_url(),
         trust.display(),
         nameserver.port(),
-    );
-    for nth in 0..many {
-        text.push_str(&format!("  c{nth}: {{names: [{}]}}\n", host(nth)));
-    }
-    let file = directory.path().join("countersign.yaml");
-    Config::parse(&file, &text).unwrap()
+    )
+}
+
+/// A webhook that takes everything.
+async fn webhook(taken: &Arc<Mutex<Vec<String>>>) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let taken = Arc::clone(taken);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = service_fn(|request: Request<Incoming>| {
+                let taken = Arc::clone(&taken);
+                async move {
+                    let body = request.into_body().collect().await?.to_bytes();
+                    let text = String::from_utf8_lossy(&body).into_owned();
+                    taken.lock().unwrap().push(text);
+                    Ok::<_, hyper::Error>(Response::new(Empty::<Bytes>::new()))
+                }
+            });
+            let _ = http1::Builder::new()
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        }
+    });
+    address
 }
 
 /// A port of 127.0.0.1 that is free by UDP and TCP.
