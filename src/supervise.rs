@@ -7,13 +7,17 @@ use futures_util::FutureExt;
 /// Runs `task` to its end. True when it panicked: that is logged as a fault of `what`, and whoever called may begin it
 /// anew. What it shares with others must bear to be left in the middle.
 pub async fn fell_over(what: &str, task: impl Future<Output = ()>) -> bool {
-    match AssertUnwindSafe(task).catch_unwind().await {
-        Ok(()) => false,
-        Err(_) => {
+    outlived(what, task).await.is_none()
+}
+
+/// What came of `task`; `None` when it panicked, which is logged as a fault of `what`.
+pub async fn outlived<T>(what: &str, task: impl Future<Output = T>) -> Option<T> {
+    let outcome = AssertUnwindSafe(task).catch_unwind().await;
+    outcome
+        .inspect_err(|_| {
             tracing::error!("{what} had a fault of Countersign's own; the rest goes on");
-            true
-        }
-    }
+        })
+        .ok()
 }
 
 #[cfg(test)]

@@ -84,7 +84,12 @@ fn security(settings: &SmtpSettings) -> Result<Tls, String> {
 /// The same mail each time, so that a repetition is recognised by its Message-ID (RFC 5322 section 3.6.4).
 fn mail(settings: &SmtpSettings, message: Message<'_>) -> Result<Mail, String> {
     let from: Address = parse(&settings.from)?;
-    let id = format!("<{}@{}>", message.first.id, from.domain());
+    // With others it is another mail than without.
+    let others = match message.more.last() {
+        Some(last) => format!(".{}.{}", message.more.len(), last.id),
+        None => String::new(),
+    };
+    let id = format!("<{}{others}@{}>", message.first.id, from.domain());
     let mut mail = Mail::builder()
         .from(Mailbox::new(Some("Countersign".to_owned()), from))
         .subject(message.subject())

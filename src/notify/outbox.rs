@@ -12,6 +12,7 @@ use super::channel::Carrier;
 use crate::clock::Clock;
 use crate::engine::names::CertificateName;
 use crate::run::shared::Notices;
+use crate::supervise;
 
 /// A message that was not taken by then was not taken.
 pub(super) const DEADLINE: Duration = Duration::from_secs(15);
@@ -23,8 +24,8 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(300),
     Duration::from_secs(900),
 ];
-/// So many alerts wait for a message each; the oldest of more go together,
-const SINGLE: usize = 1_000;
+/// So many alerts wait for a message each; the oldest of more go together: nobody reads hundreds, and servers refuse them,
+const SINGLE: usize = 20;
 /// so many in one message.
 const TOGETHER: usize = 500;
 
@@ -118,6 +119,10 @@ impl Outbox {
             return Ok(());
         };
         let carried = self.carrier.carry(Message { first, more });
+        let carried = async {
+            let taken = supervise::outlived(&self.name, carried).await;
+            taken.unwrap_or_else(|| Err("a fault of Countersign's own, see its log".to_owned()))
+        };
         let in_time = self.clock.timeout(DEADLINE, carried).await;
         in_time.unwrap_or_else(|| {
             Err(format!(
@@ -212,6 +217,8 @@ mod tests {
         is_down: AtomicBool,
         /// It takes the connection and says nothing.
         is_mute: AtomicBool,
+        /// Bringing anything there is a fault of ours.
+        is_fatal: AtomicBool,
         tries: AtomicUsize,
         /// The ids of what it took, a message each.
         took: Mutex<Vec<Vec<String>>>,
@@ -224,6 +231,7 @@ mod tests {
             if self.is_mute.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
+            assert!(!self.is_fatal.load(Ordering::Relaxed), "planted");
             if self.is_down.load(Ordering::Relaxed) {
                 return Err("it answered 500 Internal Server Error".to_owned());
             }
@@ -351,6 +359,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_fault_of_our_own_on_the_way_is_a_failure_like_others() {
+        let stage = Stage::start();
+        stage.place.is_fatal.store(true, Ordering::Relaxed);
+        stage.send(alert("web", Event::Failure, 1));
+        stage.pass(5).await;
+        assert!(stage.notices.all()[0].contains("a fault of Countersign's own"));
+        stage.place.is_fatal.store(false, Ordering::Relaxed);
+        stage.pass(15).await;
+        assert_eq!(stage.took().len(), 1);
+    }
+
+    #[tokio::test]
     async fn what_nobody_wants_to_hear_any_more_is_dropped() {
         let stage = Stage::start();
         stage.place.is_down.store(true, Ordering::Relaxed);
@@ -398,6 +418,6 @@ mod tests {
             queue.sent(&batch);
         }
         assert_eq!(sent, 1_700);
-        assert_eq!(sizes[..3], [500, 201, 1]);
+        assert_eq!(sizes[..5], [500, 500, 500, 181, 1]);
     }
 }

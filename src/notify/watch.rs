@@ -27,6 +27,7 @@ use crate::run::progress::{self, Progress};
 use crate::run::records;
 use crate::run::shared::Shared;
 use crate::store::{Keep, Saved, StoreError, Version, Write};
+use crate::supervise;
 
 /// A sleep lasts at most this long; then the wall clock is read again.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -136,6 +137,21 @@ impl Watch {
         mut told: UnboundedReceiver<progress::Told>,
         mut reloads: UnboundedReceiver<Arc<Shared>>,
     ) {
+        // After a fault everything is looked at anew: what is due stands in the store.
+        while supervise::fell_over("the alerts", self.watch(&mut told, &mut reloads)).await {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = self.clock.sleep(AFTER_ERROR) => {}
+            }
+        }
+        self.drain().await;
+    }
+
+    async fn watch(
+        &mut self,
+        told: &mut UnboundedReceiver<progress::Told>,
+        reloads: &mut UnboundedReceiver<Arc<Shared>>,
+    ) {
         let stop = self.stop.clone();
         self.take_over().await;
         loop {
@@ -159,7 +175,6 @@ impl Watch {
             }
             self.tell_health();
         }
-        self.drain().await;
     }
 
     /// Has channels and heart as they are configured, and looks at everything once.

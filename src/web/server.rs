@@ -24,6 +24,7 @@ use super::host::Names;
 use super::{Served, routes};
 use crate::config::WebSettings;
 use crate::passed::PassedSockets;
+use crate::supervise;
 
 /// Connections at once; a further one ends the oldest, so that whoever dawdles stands in nobody's way.
 const MAX_CONNECTIONS: usize = 64;
@@ -69,10 +70,15 @@ impl Server {
 
     /// Answers from now on.
     pub fn start(self, served: Served) -> Running {
-        Running(tokio::spawn(self.accept(served)))
+        Running(tokio::spawn(async move {
+            let clock = served.clock.clone();
+            while supervise::fell_over("the web server", self.accept(served.clone())).await {
+                clock.sleep(BACK_OFF).await;
+            }
+        }))
     }
 
-    async fn accept(self, served: Served) {
+    async fn accept(&self, served: Served) {
         let clock = served.clock.clone();
         let routes = routes(served);
         let mut connections = JoinSet::new();
