@@ -37,6 +37,18 @@ impl PassedSockets {
         Ok(Self(Arc::new(Mutex::new(all))))
     }
 
+    /// As if these two had been passed.
+    #[cfg(test)]
+    pub(crate) fn of(tcp: TcpListener, udp: UdpSocket) -> io::Result<Self> {
+        tcp.set_nonblocking(true)?;
+        udp.set_nonblocking(true)?;
+        let all = vec![
+            Passed::Tcp(tcp.local_addr()?, tcp),
+            Passed::Udp(udp.local_addr()?, udp),
+        ];
+        Ok(Self(Arc::new(Mutex::new(all))))
+    }
+
     /// The TCP listener for `address`, if it was passed: ready for tokio, and given once.
     pub fn tcp(&self, address: SocketAddr) -> Option<TcpListener> {
         let is_wanted = |it: &Passed| matches!(it, Passed::Tcp(at, _) if *at == address);

@@ -24,6 +24,7 @@ use crate::daemon::Daemon;
 use crate::engine::certificate::{Certificate, Issued};
 use crate::engine::names::CertificateName;
 use crate::notify::Notifier;
+use crate::passed::PassedSockets;
 use crate::run::overview::Overview;
 use crate::run::progress::Watchers;
 use crate::run::records;
@@ -70,7 +71,7 @@ impl World {
         let start: Timestamp = START.parse().unwrap();
         let (truth, true_wall) = Clock::of_runtime(start);
         let (clock, wall) = Clock::of_runtime(start);
-        let nameserver = free_port();
+        let (nameserver, passed) = port();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let authority = Authority::start(Settings {
             lifetime: LIFETIME,
@@ -102,7 +103,7 @@ impl World {
         let daemon = Daemon::with(&config, session.clone(), sealer, clock.clone(), watchers);
         let shared = daemon.await.unwrap().shared;
         let built_in = shared.nameserver.as_ref().unwrap();
-        built_in.listen().await.unwrap();
+        built_in.listen_with(&passed).await.unwrap();
         let stop = Stop::default();
         let (orders, told) = mpsc::channel(1);
         let notifier = Notifier::start(Arc::clone(&shared));
@@ -304,13 +305,13 @@ async fn webhook(taken: &Arc<Mutex<Vec<String>>>) -> SocketAddr {
     address
 }
 
-/// A port of 127.0.0.1 that is free by UDP and TCP.
-fn free_port() -> SocketAddr {
+/// A port of 127.0.0.1 by UDP and TCP, taken already: nobody else gets it meanwhile.
+fn port() -> (SocketAddr, PassedSockets) {
     loop {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = tcp.local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
-            return address;
+        if let Ok(udp) = UdpSocket::bind(address) {
+            return (address, PassedSockets::of(tcp, udp).unwrap());
         }
     }
 }
