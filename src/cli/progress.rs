@@ -209,7 +209,7 @@ impl Board {
             }
             Some((failure, retry_at)) => {
                 self.tally.failed += 1;
-                let sentence = said(failure, self.clock.now(), *retry_at);
+                let sentence = said(failure, self.clock.now(), *retry_at, false);
                 match work.issued {
                     Some(_) => format!("{came}, but: {sentence}"),
                     None => sentence,

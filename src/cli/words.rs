@@ -88,28 +88,27 @@ pub(super) fn whose(whose: Whose) -> &'static str {
     }
 }
 
-/// A failure in one sentence: what, whose move, when again.
-pub(super) fn failure(failure: &Failure, now: Timestamp, again: Option<Timestamp>) -> String {
+/// A failure in one sentence: what, whose move, when again; `by_itself` where a daemon is at work.
+pub(super) fn failure(
+    failure: &Failure,
+    now: Timestamp,
+    again: Option<Timestamp>,
+    by_itself: bool,
+) -> String {
     let again = match again {
         // The other side said when: nobody asks sooner.
         Some(at) if at > now && failure.not_before.is_some() => {
             format!("tried again from {} on, and not sooner", instant(at))
         }
-        again => self::again(now, again),
+        Some(at) if at > now => format!("tried again from {} on, or by `renew`", instant(at)),
+        _ if by_itself => "tried again at once".to_owned(),
+        _ => "tried again by the next `renew`".to_owned(),
     };
     format!(
         "{} [{}]; {again}",
         clean(&failure.sentence),
         whose(failure.whose)
     )
-}
-
-/// When it is tried again.
-fn again(now: Timestamp, at: Option<Timestamp>) -> String {
-    match at {
-        Some(at) if at > now => format!("tried again from {} on, or by `renew`", instant(at)),
-        _ => "tried again by the next `renew`".to_owned(),
-    }
 }
 
 /// A number of things: `1 certificate`, `2 certificates`, `2 authorities`.

@@ -277,6 +277,7 @@ impl Connection {
         match Overview::gather(&shared.config, session, now, &at_work).await {
             Ok(mut overview) => {
                 overview.notices = shared.notices();
+                overview.by_itself = self.served.orders.is_some();
                 self.say(&Reply::Overview(Box::new(overview))).await
             }
             Err(error) => self.refuse(&error.to_string()).await,

@@ -319,6 +319,7 @@ mod tests {
     fn forecast(certificates: Vec<View>) -> Forecast {
         Forecast::of(&Overview {
             now: at(0),
+            by_itself: false,
             notices: Vec::new(),
             certificates,
             left: Vec::new(),

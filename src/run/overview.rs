@@ -25,6 +25,8 @@ use crate::store::{Key, Session, StoreError};
 pub struct Overview {
     /// Then.
     pub now: Timestamp,
+    /// Whether a daemon is at work, which does by itself what is due.
+    pub by_itself: bool,
     /// What is to be known before anything else: a sentence each.
     pub notices: Vec<String>,
     /// Those of the configuration, in the order of their names.
@@ -198,6 +200,7 @@ impl Overview {
         };
         Ok(Self {
             now,
+            by_itself: false,
             notices: Vec::new(),
             certificates,
             left,

@@ -192,7 +192,7 @@ impl Show {
     async fn failed(&self, name: &CertificateName, failed: &crate::engine::reaction::Failure) {
         let trouble = self.certificate(name).await.and_then(|it| it.trouble);
         let again = trouble.map(|trouble| trouble.retry_at);
-        super::complain(failure(failed, self.clock.now(), again));
+        super::complain(failure(failed, self.clock.now(), again, false));
     }
 
     async fn certificate(&self, name: &CertificateName) -> Option<Certificate> {

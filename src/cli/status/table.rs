@@ -11,7 +11,7 @@ use crate::engine::names::CertificateName;
 use crate::engine::reaction::Whose;
 use crate::engine::renewal::{Due, Reason};
 use crate::run::BUILT_IN;
-use crate::run::overview::{Activity, Delivered, Left, Overview, State, View};
+use crate::run::overview::{Activity, Delivered, Overview, State, View};
 
 /// The width of `expired 120 min ago`.
 const STATE: usize = 19;
@@ -54,7 +54,7 @@ pub(super) fn table(overview: &Overview, screen: Screen) {
         shown += 1;
     }
     rest(&views[shown..], screen);
-    leftovers(&overview.left, screen);
+    leftovers(overview, screen);
 }
 
 /// What a person should see first comes first: what needs a person or has ended, what fails, what is under way or due,
@@ -145,7 +145,7 @@ pub(super) fn details(overview: &Overview, screen: Screen) {
             line("delivery", "nowhere: it stays in the store");
         }
     }
-    leftovers(&overview.left, screen);
+    leftovers(overview, screen);
 }
 
 fn state(view: &View, overview: &Overview, screen: Screen) -> String {
@@ -171,7 +171,15 @@ fn next(view: &View, overview: &Overview, when: impl Fn(Timestamp, Timestamp) ->
     }
     if let Some(parked) = &view.parked {
         let authority = &parked.request.authority;
-        return format!("the next `renew` goes on with its order at {authority}");
+        let at = view.due.at.max(view.ahead.floor.unwrap_or(view.due.at));
+        return match overview.by_itself {
+            false => format!("the next `renew` goes on with its order at {authority}"),
+            true if at > overview.now => {
+                let when = when(overview.now, at);
+                format!("goes on with its order at {authority} {when}")
+            }
+            true => format!("due now: going on with its order at {authority}"),
+        };
     }
     let undelivered = view
         .deliveries
@@ -191,7 +199,12 @@ fn next(view: &View, overview: &Overview, when: impl Fn(Timestamp, Timestamp) ->
 
 fn trouble(view: &View, overview: &Overview) -> Option<String> {
     let failing = view.failure.as_ref()?;
-    Some(failure(&failing.failure, overview.now, failing.retry_at))
+    Some(failure(
+        &failing.failure,
+        overview.now,
+        failing.retry_at,
+        overview.by_itself,
+    ))
 }
 
 fn delivery(delivered: &Delivered) -> String {
@@ -207,10 +220,15 @@ fn delivery(delivered: &Delivered) -> String {
     }
 }
 
-fn leftovers(left: &[Left], screen: Screen) {
+fn leftovers(overview: &Overview, screen: Screen) {
+    let left = &overview.left;
     if left.is_empty() {
         return;
     }
+    let who = match overview.by_itself {
+        true => "the daemon",
+        false => "the next `renew`",
+    };
     out("");
     out(screen.warn("TXT records of ours that should be gone:"));
     let shown = screen.lines(usize::MAX) / LINES_OF_A_RECORD;
@@ -230,9 +248,9 @@ fn leftovers(left: &[Left], screen: Screen) {
                     .to_owned()
             }
             (true, Some(failure)) => {
-                format!("not removed: {}; tried again by the next `renew`", clean(failure))
+                format!("not removed: {}; tried again by {who}", clean(failure))
             }
-            (true, None) => "removed by the next `renew`".to_owned(),
+            (true, None) => format!("removed by {who}"),
         };
         let zone = &record.zone;
         let why = screen.wrap(&format!("in the zone {zone} of {host}; {why}"), 4, 4);
