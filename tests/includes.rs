@@ -40,6 +40,11 @@ fn load(directory: &TempDir) -> Result<Config, ConfigErrors> {
     Config::load(&directory.path().join("countersign.yaml"))
 }
 
+fn authorities(config: &Config) -> Vec<&str> {
+    let authorities = config.authorities.iter();
+    authorities.map(|it| it.name.as_str()).collect()
+}
+
 #[test]
 fn every_file_adds_its_names_in_the_order_of_the_files() {
     let directory = files(&[
@@ -65,12 +70,7 @@ state: here
         ("conf.d/README", "no YAML: [\n"),
     ]);
     let config = load(&directory).unwrap_or_else(|error| panic!("{error}"));
-    let authorities: Vec<&str> = config
-        .authorities
-        .iter()
-        .map(|it| it.name.as_str())
-        .collect();
-    assert_eq!(authorities, ["letsencrypt", "one", "two"]);
+    assert_eq!(authorities(&config), ["letsencrypt", "one", "two"]);
     let names: Vec<&str> = config.certificates.keys().map(|it| it.as_str()).collect();
     assert_eq!(names, ["example", "web"]);
     // A relative path begins at the file that it stands in.
@@ -103,12 +103,7 @@ fn a_list_is_taken_in_its_order_and_each_file_once() {
         ),
     ]);
     let config = load(&directory).unwrap_or_else(|error| panic!("{error}"));
-    let authorities: Vec<&str> = config
-        .authorities
-        .iter()
-        .map(|it| it.name.as_str())
-        .collect();
-    assert_eq!(authorities, ["letsencrypt", "z", "a"]);
+    assert_eq!(authorities(&config), ["letsencrypt", "z", "a"]);
 }
 
 /// Each case is a configuration with one mistake; the expected message is in `tests/errors/config-include-NAME.txt`.

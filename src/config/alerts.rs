@@ -239,7 +239,7 @@ impl Checker {
 
     fn smtp(&mut self, at: &Path<'_>, smtp: &raw::Smtp) -> Option<SmtpSettings> {
         self.problems.unknown_keys::<raw::Smtp>(at, &smtp.unknown);
-        for (key, is_there, hint) in [
+        let required = [
             (
                 "server",
                 smtp.server.is_some(),
@@ -255,11 +255,8 @@ impl Checker {
                 smtp.to.is_some(),
                 "write who gets it, e.g. [ops@example.com]",
             ),
-        ] {
-            if !is_there {
-                self.problems.missing(at, key, hint);
-            }
-        }
+        ];
+        self.problems.required(at, &required);
         let server = (smtp.server.as_ref()).and_then(|it| self.mail_server(&at.key("server"), it));
         let from = (smtp.from.as_ref()).and_then(|it| self.mail_address(&at.key("from"), it));
         let to = (smtp.to.as_ref())

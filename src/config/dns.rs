@@ -65,7 +65,7 @@ impl Checker {
     ) -> Option<NameserverSettings> {
         self.problems
             .unknown_keys::<raw::Nameserver>(at, &nameserver.unknown);
-        for (key, given, hint) in [
+        let required = [
             (
                 "zone",
                 nameserver.zone.is_some(),
@@ -81,11 +81,8 @@ impl Checker {
                 nameserver.hosts.is_some(),
                 "write its own name in the zone, e.g. hosts: {ns1.acme.example.net: [203.0.113.5]}",
             ),
-        ] {
-            if !given {
-                self.problems.missing(at, key, hint);
-            }
-        }
+        ];
+        self.problems.required(at, &required);
         let zone = (nameserver.zone.as_ref()).and_then(|it| self.host(&at.key("zone"), it));
         let listen = (nameserver.listen.as_ref())
             .and_then(|it| self.each(&at.key("listen"), it, "address and port", Self::socket));

@@ -231,6 +231,13 @@ impl Problems {
         self.key(at, format!("`{key}` is missing"), hint);
     }
 
+    /// Those of `keys` (with whether they are given, and a hint) that are missing in the mapping at `at`.
+    pub(super) fn required(&mut self, at: &Path<'_>, keys: &[(&str, bool, &str)]) {
+        for (key, _, hint) in keys.iter().filter(|(_, is_given, _)| !is_given) {
+            self.missing(at, key, *hint);
+        }
+    }
+
     /// The value at `at` belongs to a later version.
     pub(super) fn later(&mut self, at: &Path<'_>, what: &str, hint: impl Into<String>) {
         self.value(at, format!("{what}: not in this version"), hint);

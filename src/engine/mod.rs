@@ -87,3 +87,22 @@ fn due<E>(wanted: Vec<Wanted<E>>, now: Timestamp) -> Pending<E> {
     }
     pending
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_that_only_a_wrong_clock_can_have_noted_is_over() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let wanted = |from| Wanted {
+            id: EffectId::new("look", 0, 0),
+            effect: (),
+            from: Some(at(from)),
+        };
+        let later = due(vec![wanted(86_400)], at(0));
+        assert_eq!((later.effects.len(), later.wake), (0, Some(at(86_400))));
+        let a_year = due(vec![wanted(365 * 86_400)], at(0));
+        assert_eq!((a_year.effects.len(), a_year.wake), (1, None));
+    }
+}

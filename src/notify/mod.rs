@@ -13,6 +13,7 @@ mod channel;
 mod command;
 mod heartbeat;
 mod http;
+mod looks;
 mod mail;
 mod outbox;
 pub mod rules;

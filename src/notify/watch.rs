@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::alert::Alert;
 use super::channel;
 use super::heartbeat::{Heart, Rounds};
+use super::looks::Looks;
 use super::outbox::{Outbox, Taken, Told};
 use super::rules::{self, Record};
 use crate::clock::Clock;
@@ -443,36 +444,6 @@ impl Watch {
             }
         };
         clock.timeout(DRAIN, all).await;
-    }
-}
-
-/// When each certificate is looked at next though nothing happens.
-#[derive(Default)]
-struct Looks {
-    times: BTreeMap<CertificateName, Timestamp>,
-    order: BTreeSet<(Timestamp, CertificateName)>,
-}
-
-impl Looks {
-    fn set(&mut self, name: &CertificateName, at: Option<Timestamp>) {
-        if let Some(was) = self.times.remove(name) {
-            self.order.remove(&(was, name.clone()));
-        }
-        if let Some(at) = at {
-            self.times.insert(name.clone(), at);
-            self.order.insert((at, name.clone()));
-        }
-    }
-
-    fn wake(&self) -> Option<Timestamp> {
-        self.order.first().map(|(at, _)| *at)
-    }
-
-    /// The first one whose time has come.
-    fn next(&mut self, now: Timestamp) -> Option<CertificateName> {
-        let (_, name) = self.order.first().filter(|(at, _)| *at <= now)?.clone();
-        self.set(&name, None);
-        Some(name)
     }
 }
 

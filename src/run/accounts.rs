@@ -1,6 +1,7 @@
 //! Makes an authority's account ready: key drawn and saved, then registered.
 
 use countersign_providers::clock::Clock;
+use countersign_providers::secret::Secret;
 
 use super::records;
 use super::shared::{Authority, Shared};
@@ -10,7 +11,7 @@ use crate::engine::account::{Account, AccountId, Effect, Event};
 use crate::engine::is_ahead;
 use crate::engine::order::CaFault;
 use crate::engine::reaction::{Failure, Whose};
-use crate::store::{Saved, Sealed, StoreError, Write};
+use crate::store::{Key, Saved, Sealed, StoreError, Write};
 
 /// An account that can be used.
 pub struct Ready {
@@ -170,23 +171,20 @@ async fn register(
 }
 
 async fn load_key(shared: &Shared, id: &AccountId) -> Result<AccountKey, Failure> {
-    let at = records::account_key(id);
-    let sealed = shared
-        .session
-        .load::<Sealed>(at.clone())
-        .await
-        .map_err(store_failure)?;
-    let sealed = sealed.ok_or_else(|| {
-        Failure::new(
-            Whose::Countersign,
-            format!("the key of the account at {} is missing", id.directory),
-        )
-    })?;
-    let secret = shared
-        .sealer
-        .open(&at, &sealed.value)
-        .map_err(store_failure)?;
+    let whose = format!("the account at {}", id.directory);
+    let secret = open(shared, records::account_key(id), &whose).await?;
     AccountKey::load(&secret).map_err(internal)
+}
+
+/// The sealed key at `at`, which is that of `whose`.
+pub(super) async fn open(shared: &Shared, at: Key, whose: &str) -> Result<Secret, Failure> {
+    let sealed = shared.session.load::<Sealed>(at.clone()).await;
+    let sealed = sealed.map_err(store_failure)?.ok_or_else(|| {
+        let sentence = format!("the key of {whose} is missing");
+        Failure::new(Whose::Countersign, sentence)
+    })?;
+    let secret = shared.sealer.open(&at, &sealed.value);
+    secret.map_err(store_failure)
 }
 
 fn named(authority: &Authority, failure: &Failure) -> Failure {

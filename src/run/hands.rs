@@ -6,7 +6,7 @@ use std::sync::Arc;
 use countersign_providers::secret::Secret;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::accounts::{Ready, internal, store_failure};
+use super::accounts::{self, Ready, internal, store_failure};
 use super::shared::{Authority, Shared, Wanted};
 use super::{locate, records};
 use crate::acme::{Signer, chain, csr};
@@ -17,7 +17,7 @@ use crate::engine::ledger::{Owner, RecordId};
 use crate::engine::reaction::{Failure, Whose};
 use crate::engine::renewal::renew_at;
 use crate::ledger::PresentError;
-use crate::store::{Sealed, Write};
+use crate::store::Write;
 
 /// What came of an effect.
 pub(super) struct Done {
@@ -245,22 +245,8 @@ pub(super) async fn leaf_key(
     name: &crate::engine::names::CertificateName,
     epoch: u64,
 ) -> Result<Secret, Failure> {
-    let at = records::leaf_key(name, epoch);
-    let sealed = shared
-        .session
-        .load::<Sealed>(at.clone())
-        .await
-        .map_err(store_failure)?;
-    let sealed = sealed.ok_or_else(|| {
-        Failure::new(
-            Whose::Countersign,
-            format!("the key of {name}, attempt {epoch}, is missing"),
-        )
-    })?;
-    shared
-        .sealer
-        .open(&at, &sealed.value)
-        .map_err(store_failure)
+    let whose = format!("{name}, attempt {epoch},");
+    accounts::open(shared, records::leaf_key(name, epoch), &whose).await
 }
 
 /// A number between 0 and 1, so that renewals spread.

@@ -368,6 +368,12 @@ mod tests {
         assert_eq!(plan.awaited().collect::<Vec<_>>(), ["ca"]);
         let all: Vec<_> = plan.waiting_for("ca").map(ToString::to_string).collect();
         assert_eq!(all, ["soon", "late"]);
+        assert_eq!(started(&mut plan, 60), ["well", "soon", "late"]);
+        assert_eq!(plan.awaited().count(), 0, "those at work wait no more");
+        for at_work in ["well", "soon", "late"] {
+            plan.ended(&name(at_work));
+        }
+        plan.set(name("soon"), waits(100));
         plan.remove(&name("soon"));
         plan.set(name("late"), turn(1, None, "ca", "a.test"));
         assert_eq!(plan.awaited().count(), 0);

@@ -157,3 +157,25 @@ async fn nothing_listening_and_no_such_name_are_told_apart() {
         format!("the name of {label}.invalid:80 was not found by this machine's resolver (");
     assert!(text.starts_with(&expected), "{text}");
 }
+
+#[tokio::test]
+async fn what_it_said_of_the_time_outlives_replies_that_say_nothing_of_it() {
+    let (clock, _hands) = Clock::virtual_at("1994-11-06T08:00:00Z".parse().unwrap());
+    let fake = Fake::start(|asked, count| {
+        let says = Says::json(200, &order_body(&asked.host, "ready"));
+        (asked.path == "/order/1").then(|| match count {
+            0 => says.header("date", "Sun, 06 Nov 1994 09:00:00 GMT"),
+            // A cache held it: the time is not of now.
+            1 => (says.header("date", "Sun, 06 Nov 1994 03:00:00 GMT")).header("age", "7"),
+            _ => says,
+        })
+    })
+    .await;
+    let (client, key) = (fake.client_at(clock.clone()), example_key());
+    let url = format!("{}/order/1", fake.base);
+    for _ in 0..3 {
+        client.order(&signer(&key), &url).await.unwrap();
+        let ahead = client.word().unwrap().ahead(clock.now(), clock.elapsed());
+        assert_eq!(ahead, Some(jiff::SignedDuration::from_hours(1)));
+    }
+}
