@@ -30,10 +30,14 @@ pub struct Delivery {
     pub target: String,
     /// The generation that should be there.
     wanted: Option<u64>,
+    /// When that one ends.
+    ends: Option<Timestamp>,
     /// The generation that is there.
     installed: Option<u64>,
     /// The generation whose reload succeeded.
     reloaded: Option<u64>,
+    /// When the one ends that was told of last.
+    serves_until: Option<Timestamp>,
     /// Since when it is as it is.
     since: Option<Timestamp>,
     /// Why it is not there.
@@ -86,8 +90,10 @@ impl Delivery {
             certificate,
             target,
             wanted: None,
+            ends: None,
             installed: None,
             reloaded: None,
+            serves_until: None,
             since: None,
             failure: None,
             turn: 0,
@@ -96,8 +102,9 @@ impl Delivery {
         }
     }
 
-    /// Sets the generation that should be there.
-    pub fn want(&mut self, now: Timestamp, generation: u64) {
+    /// Sets the generation that should be there, and when that one ends.
+    pub fn want(&mut self, now: Timestamp, generation: u64, ends: Timestamp) {
+        self.ends = Some(ends);
         if self.wanted != Some(generation) {
             self.wanted = Some(generation);
             self.since = Some(now);
@@ -140,6 +147,7 @@ impl Delivery {
             }
             Event::Reloaded(generation, Ok(())) => {
                 self.reloaded = Some(generation);
+                self.serves_until = self.ends;
                 self.settle(now);
             }
             // Paths, owners and room are for a person to see to; whoever takes the files up is the target.
@@ -158,6 +166,11 @@ impl Delivery {
     /// The generation that is there.
     pub fn installed(&self) -> Option<u64> {
         self.installed
+    }
+
+    /// When the certificate ends that the target was told of last: what it serves until the wanted one is there.
+    pub fn serves_until(&self) -> Option<Timestamp> {
+        self.serves_until
     }
 
     /// Whether the wanted generation is there and told.
@@ -251,7 +264,7 @@ mod tests {
     /// A delivery whose generation 1 is there and told.
     fn done() -> Delivery {
         let mut delivery = delivery();
-        delivery.want(at(0), 1);
+        delivery.want(at(0), 1, at(100));
         answer(&mut delivery, 0, Event::Inspected(Ok(None)));
         answer(&mut delivery, 0, Event::Installed(1, Ok(())));
         answer(&mut delivery, 0, Event::Reloaded(1, Ok(())));
@@ -270,7 +283,7 @@ mod tests {
     #[test]
     fn inspects_installs_and_reloads_in_this_order() {
         let mut delivery = delivery();
-        delivery.want(at(0), 1);
+        delivery.want(at(0), 1, at(100));
         assert_eq!(wants(&delivery, 0), Some(Effect::Inspect));
         answer(&mut delivery, 0, Event::Inspected(Ok(None)));
         assert_eq!(wants(&delivery, 0), Some(Effect::Install(1)));
@@ -308,7 +321,7 @@ mod tests {
     #[test]
     fn reloads_again_when_the_reload_failed_and_does_not_install_again() {
         let mut delivery = delivery();
-        delivery.want(at(0), 1);
+        delivery.want(at(0), 1, at(100));
         answer(&mut delivery, 0, Event::Inspected(Ok(None)));
         answer(&mut delivery, 0, Event::Installed(1, Ok(())));
         answer(
@@ -324,23 +337,35 @@ mod tests {
     #[test]
     fn a_newer_generation_does_not_wait_for_an_older_ones_pause() {
         let mut delivery = delivery();
-        delivery.want(at(0), 1);
+        delivery.want(at(0), 1, at(100));
         answer(&mut delivery, 0, Event::Inspected(Ok(None)));
         answer(
             &mut delivery,
             0,
             Event::Installed(1, Err("read-only".to_owned())),
         );
-        delivery.want(at(1), 2);
+        delivery.want(at(1), 2, at(200));
         assert_eq!(wants(&delivery, 1), Some(Effect::Install(2)));
+    }
+
+    #[test]
+    fn what_is_served_ends_with_the_older_one_until_the_newer_is_told() {
+        let mut delivery = done();
+        delivery.want(at(1), 2, at(200));
+        answer(&mut delivery, 1, Event::Installed(2, Ok(())));
+        let failed = Event::Reloaded(2, Err("exit code 1".to_owned()));
+        answer(&mut delivery, 1, failed);
+        assert_eq!(restart(&delivery).serves_until(), Some(at(100)));
+        answer(&mut delivery, 6, Event::Reloaded(2, Ok(())));
+        assert_eq!(delivery.serves_until(), Some(at(200)));
     }
 
     #[test]
     fn news_of_an_older_generation_are_ignored() {
         let mut delivery = done();
-        delivery.want(at(1), 2);
+        delivery.want(at(1), 2, at(200));
         let (id, _) = delivery.pending(at(1)).effects.remove(0);
-        delivery.want(at(2), 3);
+        delivery.want(at(2), 3, at(300));
         delivery.apply(at(2), &id, Event::Installed(2, Ok(())));
         assert_eq!(wants(&delivery, 2), Some(Effect::Install(3)));
     }

@@ -38,13 +38,18 @@ pub struct Alert {
     pub sentence: String,
     /// Whose move it is; nobody's after a recovery.
     pub whose: Option<Whose>,
-    /// Until when the present certificate is valid.
+    /// When what is in use ends: the present certificate, or the one before it where the present one is not in place.
     pub not_after: Option<Timestamp>,
     /// When it is tried again.
     pub retry_at: Option<Timestamp>,
     /// So many older alerts of the certificate could not be sent in time and were given up.
     #[serde(default)]
     pub left_out: u32,
+}
+
+/// How the ids of all alerts of a certificate begin.
+pub(super) fn prefix(name: &CertificateName) -> String {
+    format!("{name}.")
 }
 
 impl Event {
@@ -84,9 +89,9 @@ impl Alert {
         );
         lines.push(match self.not_after {
             Some(end) if end <= self.at => {
-                format!("The present certificate has EXPIRED: {}", instant(end))
+                format!("What is in use has EXPIRED: {}", instant(end))
             }
-            Some(end) => format!("The present certificate is valid until: {}", instant(end)),
+            Some(end) => format!("What is in use is valid until: {}", instant(end)),
             None => "There is no certificate yet.".to_owned(),
         });
         let again = self.retry_at.filter(|_| self.event != Event::Recovery);
@@ -210,7 +215,7 @@ mod tests {
              Names: www.example.test, *.example.test\n\
              Seen: provider office: REFUSED\n\
              Whose move: yours, nothing goes on without you\n\
-             The present certificate is valid until: 1970-01-02 00:00:00 UTC\n\
+             What is in use is valid until: 1970-01-02 00:00:00 UTC\n\
              Tried again: 1970-01-01 01:00:00 UTC\n\
              Noted: 1970-01-01 00:00:00 UTC\n\
              To see more: countersign status web\n"

@@ -17,7 +17,7 @@ use super::http;
 use super::outbox::DEADLINE;
 use crate::clock::Clock;
 use crate::config::Address;
-use crate::run::shared::Notices;
+use crate::run::shared::Notice;
 
 /// How long a round takes.
 const ROUND: Duration = Duration::from_secs(300);
@@ -25,8 +25,6 @@ const ROUND: Duration = Duration::from_secs(300);
 const AGAIN: Duration = Duration::from_secs(60);
 /// How often the scheduler is looked at when it stood still.
 const LOOK: Duration = Duration::from_secs(1);
-/// What `status` says about it.
-const NOTICE: &str = "heartbeat";
 
 /// Counts the turns of the scheduler; cheap to clone.
 #[derive(Clone, Default)]
@@ -52,7 +50,7 @@ pub(super) struct Heart {
     /// The scheduler.
     pub(super) rounds: Rounds,
     /// Where `status` looks.
-    pub(super) notices: Notices,
+    pub(super) notice: Notice,
     /// Time.
     pub(super) clock: Clock,
     /// Ends it.
@@ -90,7 +88,6 @@ impl Heart {
                 () = self.clock.sleep(pause) => {}
             }
         }
-        self.notices.set(NOTICE, None);
     }
 
     async fn call(&self) -> Result<(), String> {
@@ -110,6 +107,6 @@ impl Heart {
             None if !was_called => tracing::info!("the heartbeat is heard again"),
             _ => {}
         }
-        self.notices.set(NOTICE, sentence);
+        self.notice.set(sentence);
     }
 }

@@ -11,7 +11,7 @@ use super::alert::{Alert, Message};
 use super::channel::Carrier;
 use crate::clock::Clock;
 use crate::engine::names::CertificateName;
-use crate::run::shared::Notices;
+use crate::run::shared::Notice;
 use crate::supervise;
 
 /// A message that was not taken by then was not taken.
@@ -35,6 +35,13 @@ pub(super) enum Told {
     Send(Box<Alert>),
     /// Nobody wants to hear of this certificate any more.
     Drop(CertificateName),
+    /// These were given up, by their ids; the one that now comes first of its certificate says so.
+    GiveUp {
+        /// The ids of those.
+        ids: BTreeSet<String>,
+        /// That one, as it is now.
+        first: Box<Alert>,
+    },
 }
 
 /// Alerts that a channel has taken.
@@ -58,7 +65,7 @@ pub(super) struct Outbox {
     /// Who notes what was taken.
     pub(super) taken: UnboundedSender<Taken>,
     /// Where `status` looks.
-    pub(super) notices: Notices,
+    pub(super) notice: Notice,
     /// Time.
     pub(super) clock: Clock,
     /// Ends it; a message on its way is awaited.
@@ -111,7 +118,6 @@ impl Outbox {
                 }
             }
         }
-        self.notices.set(self.notice(), None);
     }
 
     async fn send(&self, batch: &[Alert]) -> Result<(), String> {
@@ -135,7 +141,7 @@ impl Outbox {
     fn well(&self, failures: usize) {
         if failures > 0 {
             tracing::info!("alerts reach the {} again", self.name);
-            self.notices.set(self.notice(), None);
+            self.notice.set(None);
         }
     }
 
@@ -148,11 +154,7 @@ impl Outbox {
             0 => tracing::warn!("{sentence}"),
             _ => tracing::debug!("{sentence}"),
         }
-        self.notices.set(self.notice(), Some(sentence));
-    }
-
-    fn notice(&self) -> String {
-        format!("alerts {}", self.id)
+        self.notice.set(Some(sentence));
     }
 }
 
@@ -169,6 +171,12 @@ impl Queue {
         match told {
             Told::Send(alert) => self.0.push_back(*alert),
             Told::Drop(name) => self.0.retain(|alert| alert.certificate != name),
+            Told::GiveUp { ids, first } => {
+                self.0.retain(|alert| !ids.contains(&alert.id));
+                if let Some(alert) = self.0.iter_mut().find(|alert| alert.id == first.id) {
+                    *alert = *first;
+                }
+            }
         }
     }
 
@@ -210,6 +218,7 @@ mod tests {
     use super::super::alert::Event;
     use super::super::alert::testing::alert;
     use super::*;
+    use crate::run::shared::Notices;
 
     /// How a place behaves.
     #[derive(Default)]
@@ -263,7 +272,7 @@ mod tests {
                 carrier: Box::new(Arc::clone(&place)),
                 told,
                 taken,
-                notices: notices.clone(),
+                notice: notices.speaker("alerts"),
                 clock,
                 stop: CancellationToken::new(),
             };
@@ -382,6 +391,23 @@ mod tests {
         stage.place.is_down.store(false, Ordering::Relaxed);
         stage.pass(900).await;
         assert_eq!(stage.took(), [["b.failure.2"]]);
+    }
+
+    #[test]
+    fn what_is_given_up_is_forgotten_and_the_next_one_says_so() {
+        let mut queue = Queue::default();
+        for n in 1..4 {
+            let alert = alert("a", Event::Failure, n);
+            queue.hear(Told::Send(Box::new(alert)));
+        }
+        let mut first = Box::new(alert("a", Event::Failure, 2));
+        first.left_out = 1;
+        let ids = BTreeSet::from(["a.failure.1".to_owned()]);
+        queue.hear(Told::GiveUp { ids, first });
+        let left: Vec<(&str, u32)> = (queue.0.iter())
+            .map(|alert| (alert.id.as_str(), alert.left_out))
+            .collect();
+        assert_eq!(left, [("a.failure.2", 1), ("a.failure.3", 0)]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use countersign_providers::clock::{between, later};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::alert::{Alert, Event, time};
+use super::alert::{self, Alert, Event, time};
 use crate::acme::printable;
 use crate::engine::delivery;
 use crate::engine::reaction::Whose;
@@ -82,7 +82,7 @@ impl Record {
         }
         let patience = self.since.filter(|_| self.announced.is_none());
         let patience = patience.map(|since| later(since, PATIENCE));
-        let end = view.current.as_ref().map(|issued| issued.not_after);
+        let end = view.served_until();
         let times = [patience, half_life, end].into_iter().flatten();
         times.filter(|at| *at > now).min()
     }
@@ -120,13 +120,14 @@ impl Record {
     }
 
     /// When half of the time is gone, unless that was announced: between the first failure, or when the renewal was
-    /// due, and the end of the present certificate.
+    /// due, and the end of what is served.
     fn half_life_at(&self, view: &View, begun: Timestamp) -> Option<Timestamp> {
         let issued = view.current.as_ref().filter(|_| !self.half_life)?;
         let due = issued.renew_at;
         let from = self.since.map_or(due, |since| since.min(due));
         let from = from.max(issued.not_before);
-        let half = later(from, between(from, issued.not_after) / 2);
+        let end = view.served_until()?;
+        let half = later(from, between(from, end) / 2);
         Some(match &view.failure {
             Some(_) => half,
             None => half.max(later(begun, GRACE)),
@@ -151,14 +152,19 @@ impl Record {
             }
         };
         let alert = Alert {
-            id: format!("{}.{}.{}", view.name, event.as_str(), now.as_millisecond()),
+            id: format!(
+                "{}{}.{}",
+                alert::prefix(&view.name),
+                event.as_str(),
+                now.as_millisecond()
+            ),
             at: now,
             event,
             certificate: view.name.clone(),
             names: view.names.clone(),
             sentence,
             whose,
-            not_after: view.current.as_ref().map(|issued| issued.not_after),
+            not_after: view.served_until(),
             retry_at: failing.and_then(|failing| failing.retry_at),
             left_out: 0,
         };
@@ -254,6 +260,7 @@ mod tests {
                 target: "files:/srv".to_owned(),
                 state: delivery::State::Installed,
                 generation: Some(1),
+                serves_until: Some(at(90 * DAY)),
                 since: None,
                 failure: None,
                 failures: 0,
@@ -405,6 +412,22 @@ mod tests {
         assert_eq!(look(&mut record, &view, 61 * DAY), Some(61 * DAY + HOUR));
         look(&mut record, &view, 75 * DAY);
         assert_eq!(events(&record), ["failure", "half-life"]);
+    }
+
+    #[test]
+    fn one_that_is_renewed_and_cannot_be_delivered_counts_to_the_end_of_what_is_served() {
+        let mut record = Record::default();
+        let mut view = failing(Whose::Target, 1);
+        let issued = view.current.as_mut().unwrap();
+        (issued.not_before, issued.not_after) = (at(60 * DAY), at(150 * DAY));
+        issued.renew_at = at(120 * DAY);
+        view.deliveries[0].state = delivery::State::Failing;
+        look(&mut record, &view, 60 * DAY);
+        assert_eq!(look(&mut record, &view, 61 * DAY), Some(75 * DAY));
+        look(&mut record, &view, 75 * DAY);
+        assert_eq!(events(&record), ["failure", "half-life"]);
+        let alert = &record.outbox[1].alert;
+        assert_eq!(alert.not_after, Some(at(90 * DAY)));
     }
 
     #[test]

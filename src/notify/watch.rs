@@ -12,12 +12,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::alert::Alert;
+use super::alert::{self, Alert};
 use super::channel;
 use super::heartbeat::{Heart, Rounds};
 use super::looks::Looks;
 use super::outbox::{Outbox, Taken, Told};
-use super::rules::{self, Record};
+use super::rules::{self, Outgoing, Record};
 use crate::clock::Clock;
 use crate::config::{Address, AlertChannel};
 use crate::engine::names::CertificateName;
@@ -87,6 +87,27 @@ struct Sending {
     stop: CancellationToken,
     /// The ids of the alerts that it was told, until it is saved that they were taken.
     handed: BTreeSet<String>,
+}
+
+impl Sending {
+    /// Has the channel forget what it was told of `name` and is not in `outbox` any more: more came than are kept.
+    fn give_up(&mut self, name: &CertificateName, outbox: &[Outgoing]) {
+        let Some(first) = outbox.first().filter(|it| it.alert.left_out > 0) else {
+            return;
+        };
+        let kept: BTreeSet<&String> = outbox.iter().map(|it| &it.alert.id).collect();
+        let prefix = alert::prefix(name);
+        let told = self.handed.range(prefix.clone()..);
+        let told = told.take_while(|id| id.starts_with(&prefix));
+        let ids: BTreeSet<String> = told.filter(|id| !kept.contains(id)).cloned().collect();
+        if ids.is_empty() {
+            return;
+        }
+        self.handed.retain(|id| !ids.contains(id));
+        let first = Box::new(first.alert.clone());
+        // A channel that has ended is about to be replaced.
+        let _ = self.tell.send(Told::GiveUp { ids, first });
+    }
 }
 
 struct Watch {
@@ -220,7 +241,7 @@ impl Watch {
                 carrier: channel::carrier(&settings, &self.clock),
                 told,
                 taken: self.taken.clone(),
-                notices: self.shared.notices.clone(),
+                notice: self.shared.notices.speaker("alerts"),
                 clock: self.clock.clone(),
                 stop: stop.clone(),
             };
@@ -250,7 +271,7 @@ impl Watch {
                 address: address.clone(),
                 health: self.health.subscribe(),
                 rounds: self.rounds.clone(),
-                notices: self.shared.notices.clone(),
+                notice: self.shared.notices.speaker("heartbeat"),
                 clock: self.clock.clone(),
                 stop: stop.clone(),
             };
@@ -400,6 +421,7 @@ impl Watch {
         // A person must hear also when nothing can be saved, and most of all then: at worst he hears it twice.
         let kept = session.save(&mut [&mut saved], Vec::new()).await;
         for (id, sending) in &mut self.channels {
+            sending.give_up(name, &saved.value.outbox);
             for outgoing in &saved.value.outbox {
                 let alert = &outgoing.alert;
                 if !outgoing.sent.contains(id) && sending.handed.insert(alert.id.clone()) {

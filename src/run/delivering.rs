@@ -115,7 +115,9 @@ async fn bring(
     let fresh = || Saved::new(key, Delivery::new(name.clone(), to.name.clone()));
     let mut delivery = loaded.unwrap_or_else(fresh);
     let mut journal = Journal::new(name.clone(), issued.epoch);
-    delivery.value.want(shared.clock.now(), issued.generation);
+    delivery
+        .value
+        .want(shared.clock.now(), issued.generation, issued.not_after);
     let was_done = delivery.value.is_done();
     if hurries {
         delivery.value.hurry();

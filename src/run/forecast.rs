@@ -430,6 +430,7 @@ mod tests {
             target: "files:/srv/web".to_owned(),
             state: DeliveryState::Wanted,
             generation: Some(1),
+            serves_until: None,
             since: None,
             failure: None,
         });

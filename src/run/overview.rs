@@ -119,6 +119,8 @@ pub struct Delivered {
     pub state: DeliveryState,
     /// The generation that should be there.
     pub generation: Option<u64>,
+    /// When what is served there ends; where nothing was ever told, or it is not known, none.
+    pub serves_until: Option<Timestamp>,
     /// Since when it stands so.
     pub since: Option<Timestamp>,
     /// Why it is not there, and when it is tried again.
@@ -172,6 +174,15 @@ impl Activity {
 }
 
 impl View {
+    /// When the first certificate ends that somebody is served: the present one, or the one before it at a target that
+    /// does not have the present one.
+    pub fn served_until(&self) -> Option<Timestamp> {
+        let present = self.current.as_ref()?.not_after;
+        let waiting = (self.deliveries.iter()).filter(|it| it.state != DeliveryState::Installed);
+        let ends = waiting.filter_map(|it| it.serves_until);
+        Some(ends.fold(present, Timestamp::min))
+    }
+
     /// Whether it needs to be looked at.
     pub fn is_failing(&self) -> bool {
         self.failure.is_some() || self.state == State::Expired
@@ -364,11 +375,13 @@ fn delivery(
 ) -> Delivered {
     let kept = kept.deliveries.get(&records::delivery(name, target));
     let newest = current.map(|issued| issued.generation);
+    let serves_until = kept.and_then(Delivery::serves_until);
     match kept.filter(|kept| kept.wanted() == newest) {
         Some(kept) => Delivered {
             target: target.to_owned(),
             state: kept.state(),
             generation: kept.wanted(),
+            serves_until,
             since: kept.since(),
             failures: kept.failures(),
             failure: kept
@@ -380,6 +393,7 @@ fn delivery(
             target: target.to_owned(),
             state: DeliveryState::Wanted,
             generation: newest,
+            serves_until,
             since: None,
             failure: None,
             failures: 0,

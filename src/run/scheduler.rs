@@ -36,6 +36,9 @@ const BETWEEN_SWEEPS: Duration = Duration::from_secs(86_400);
 /// Asked to leave, everybody has this long to save what is under way.
 const DRAIN: Duration = Duration::from_secs(4);
 
+/// So many that are configured no more are named in the log.
+const NAMED: usize = 20;
+
 /// What one pass is to do.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
@@ -262,6 +265,8 @@ struct Crew {
     stops: BTreeMap<CertificateName, Stop>,
     /// Those at work whose targets were changed meanwhile.
     look_again: BTreeSet<CertificateName>,
+    /// Those at work that are configured no more and only give up what they have.
+    leaving: BTreeSet<CertificateName>,
     stop: Stop,
 }
 
@@ -277,6 +282,7 @@ impl Crew {
             looking: HashMap::new(),
             stops: BTreeMap::new(),
             look_again: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             stop,
         }
     }
@@ -474,8 +480,11 @@ impl Crew {
 
     /// The turn after one that has ended.
     async fn plan_again(&mut self, name: CertificateName, is_good: bool) {
+        let has_left = self.leaving.remove(&name);
         if !self.shared.certificates.contains_key(&name) {
-            self.forget(&name);
+            if !has_left {
+                self.forget(name);
+            }
             return;
         }
         if self.look_again.remove(&name) {
@@ -514,10 +523,10 @@ impl Crew {
     async fn take_over(&mut self, shared: Arc<Shared>) {
         let before = std::mem::replace(&mut self.shared, shared);
         self.account_for(&before).await;
-        for name in before.certificates.keys() {
-            if self.shared.certificates.contains_key(name) {
-                continue;
-            }
+        let is_gone = |name: &&CertificateName| !self.shared.certificates.contains_key(*name);
+        let gone: Vec<&CertificateName> = before.certificates.keys().filter(is_gone).collect();
+        log_gone(&gone);
+        for name in gone {
             self.plan.remove(name);
             self.look_again.remove(name);
             if self.asked.remove(name).is_some() {
@@ -526,7 +535,7 @@ impl Crew {
             }
             match self.stops.get(name) {
                 Some(stop) => stop.remove(),
-                None => self.forget(name),
+                None => self.forget(name.clone()),
             }
         }
         let names: Vec<CertificateName> = self.shared.certificates.keys().cloned().collect();
@@ -576,21 +585,47 @@ impl Crew {
         self.shared.certificates.contains_key(name) || self.stops.contains_key(name)
     }
 
-    /// What is left of one that is configured no more: its order is given up, its records are withdrawn.
-    /// A DNS host may take its time, so that nobody waits for it; what fails is done by the next start.
-    fn forget(&self, name: &CertificateName) {
-        let (shared, name) = (Arc::clone(&self.shared), name.clone());
-        tokio::spawn(async move {
-            let what = format!("giving up {name}");
-            let forget = async {
-                if let Err(failure) = job::forget(&shared, &name).await {
-                    tracing::error!("{}", failure.sentence);
+    /// What is left of one that is configured no more: its order is given up, its records are withdrawn. It is at work
+    /// for as long as that takes, so that one that is configured again begins after it. What fails is done by the next
+    /// start.
+    fn forget(&mut self, name: CertificateName) {
+        let span = job::span(&name);
+        let task = self.tasks.spawn({
+            let (shared, name) = (Arc::clone(&self.shared), name.clone());
+            let forget = async move {
+                let forget = async {
+                    if let Err(failure) = job::forget(&shared, &name).await {
+                        tracing::error!("{}", failure.sentence);
+                    }
+                };
+                supervise::fell_over(&format!("giving up {name}"), forget).await;
+                Ended {
+                    issued_by: None,
+                    result: Ok(()),
                 }
             };
-            let forget = forget.instrument(job::span(&name));
-            supervise::fell_over(&what, forget).await;
+            forget.instrument(span)
         });
+        self.leaving.insert(name.clone());
+        self.stops.insert(name.clone(), self.stop.child());
+        self.names.insert(task.id(), name);
     }
+}
+
+/// A line in a file, or a file that `include` no longer matches, is easily lost.
+fn log_gone(names: &[&CertificateName]) {
+    let first: Vec<&str> = (names.iter().take(NAMED))
+        .map(|name| name.as_str())
+        .collect();
+    let more = match names.len() - first.len() {
+        _ if names.is_empty() => return,
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let first = first.join(", ");
+    tracing::warn!(
+        "not in the configuration any more: {first}{more}; no longer renewed, kept for 30 days"
+    );
 }
 
 #[cfg(test)]

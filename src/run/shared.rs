@@ -1,7 +1,7 @@
 //! What all workers share: the store, the authorities, the providers, the ledger.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -161,16 +161,29 @@ pub struct Destination {
 
 /// Sentences about the whole, by what they are about; cheap to clone.
 #[derive(Clone, Default)]
-pub struct Notices(Arc<StdMutex<BTreeMap<Cow<'static, str>, String>>>);
+pub struct Notices(Arc<StdMutex<BTreeMap<About, String>>>);
+
+/// What a sentence is about, and which of those who speak of it says so; 0 where there is only one.
+type About = (&'static str, u64);
+
+/// One of several who speak of the same; says nothing any more once it is dropped.
+pub struct Notice {
+    about: About,
+    notices: Notices,
+}
 
 impl Notices {
     /// Says `sentence` about `what` from now on, or nothing.
-    pub fn set(&self, what: impl Into<Cow<'static, str>>, sentence: Option<String>) {
-        let what = what.into();
-        let mut notices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match sentence {
-            Some(sentence) => drop(notices.insert(what, sentence)),
-            None => drop(notices.remove(&what)),
+    pub fn set(&self, what: &'static str, sentence: Option<String>) {
+        self.put((what, 0), sentence);
+    }
+
+    /// One more who speaks of `what`.
+    pub fn speaker(&self, what: &'static str) -> Notice {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        Notice {
+            about: (what, NUMBER.fetch_add(1, Ordering::Relaxed)),
+            notices: self.clone(),
         }
     }
 
@@ -178,6 +191,27 @@ impl Notices {
     pub fn all(&self) -> Vec<String> {
         let notices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         notices.values().cloned().collect()
+    }
+
+    fn put(&self, about: About, sentence: Option<String>) {
+        let mut notices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match sentence {
+            Some(sentence) => drop(notices.insert(about, sentence)),
+            None => drop(notices.remove(&about)),
+        }
+    }
+}
+
+impl Notice {
+    /// Says `sentence` from now on, or nothing.
+    pub fn set(&self, sentence: Option<String>) {
+        self.notices.put(self.about, sentence);
+    }
+}
+
+impl Drop for Notice {
+    fn drop(&mut self) {
+        self.set(None);
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) fn table(overview: &Overview, screen: Screen) {
 /// What a person should see first comes first: what needs a person or has ended, what fails, what is under way or due,
 /// and then by when something happens.
 fn urgency(view: &View) -> (u8, Option<Timestamp>, CertificateName) {
-    let ends = view.current.as_ref().map(|issued| issued.not_after);
+    let ends = view.served_until();
     let needs_person = matches!(&view.failure, Some(it) if it.failure.whose == Whose::You);
     let (rank, at) = match (&view.failure, view.activity) {
         _ if needs_person || view.state == State::Expired => (0, ends),
@@ -83,6 +83,10 @@ fn entry(view: &View, overview: &Overview, width: usize, screen: Screen) -> Stri
     if let Some(sentence) = trouble(view, overview) {
         let sentence = screen.wrap(&sentence, 4, 4);
         entry += &format!("\n  {} {sentence}", screen.bad("✗"));
+    }
+    if let Some(sentence) = in_use(view, overview) {
+        let sentence = screen.wrap(&sentence, 4, 4);
+        entry += &format!("\n  {} {sentence}", screen.warn("!"));
     }
     entry
 }
@@ -133,6 +137,9 @@ pub(super) fn details(overview: &Overview, screen: Screen) {
         }
         if let Some(failing) = view.failure.as_ref().filter(|failing| failing.count > 1) {
             line("failed", &format!("{} times in a row", failing.count));
+        }
+        if let Some(sentence) = in_use(view, overview) {
+            line("in use", &sentence);
         }
         if let Some(parked) = &view.parked {
             let order = parked.order_url().unwrap_or("not named yet");
@@ -205,6 +212,17 @@ fn trouble(view: &View, overview: &Overview) -> Option<String> {
         failing.retry_at,
         overview.by_itself,
     ))
+}
+
+/// Where the present certificate is not in place and the one before it is: when that one ends.
+fn in_use(view: &View, overview: &Overview) -> Option<String> {
+    let present = view.current.as_ref()?.not_after;
+    let end = view.served_until().filter(|end| *end < present)?;
+    let when = match end > overview.now {
+        true => format!("ends {}", ahead(overview.now, end)),
+        false => format!("ended {}", instant(end)),
+    };
+    Some(format!("the one that is still in use {when}"))
 }
 
 fn delivery(delivered: &Delivered) -> String {

@@ -152,7 +152,7 @@ impl Life<'_> {
                 let mut changed = current.certificate.clone();
                 let mut wanted = current.delivery.clone();
                 let issued = self.issued(slot, epoch, &leaf, &changed);
-                wanted.want(self.now, issued.generation);
+                wanted.want(self.now, issued.generation, issued.not_after);
                 changed.issued(issued);
                 writes.push(put(format!("certificate/{slot}"), &changed));
                 if !self.is(Mutant::DeliveryNotSaved) {
