@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use countersign_providers::Provider;
 use countersign_providers::clock::Clock;
+use countersign_providers::guard::Guard;
 use countersign_providers::rfc2136::Rfc2136;
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -131,7 +132,7 @@ impl Daemon {
         }
         let living = living(&session).await?;
         let lives = |owner: &String| living.iter().any(|prefix| owner.starts_with(prefix));
-        let providers = providers(config, nameserver.as_deref());
+        let providers = providers(config, nameserver.as_deref(), None);
         let ledger =
             Ledger::start(session.clone(), providers.clone(), clock.clone(), lives).await?;
         let shared = Shared {
@@ -160,7 +161,7 @@ impl Daemon {
     pub async fn reload(&mut self, config: Config) -> Result<Vec<&'static str>, OpenError> {
         let was = &self.shared;
         let authorities = authorities(&config, &was.clock, &was.authorities)?;
-        let providers = providers(&config, was.nameserver.as_deref());
+        let providers = providers(&config, was.nameserver.as_deref(), Some(was));
         let living = living(&was.session).await?;
         let lives = |owner: &String| living.iter().any(|prefix| owner.starts_with(prefix));
         was.ledger.use_hosts(providers.clone(), lives).await?;
@@ -211,14 +212,19 @@ async fn living(session: &Session) -> Result<BTreeSet<String>, StoreError> {
     Ok(attempts.iter().map(prefix).collect())
 }
 
+/// Those that are as they were in `known` go on counting what they ask.
 fn providers(
     config: &Config,
     nameserver: Option<&Nameserver>,
+    known: Option<&Shared>,
 ) -> BTreeMap<String, Arc<dyn Provider>> {
-    let configured = config.providers.iter();
-    let mut providers: BTreeMap<String, Arc<dyn Provider>> = configured
-        .map(|(name, settings)| (name.to_string(), provider(settings)))
-        .collect();
+    let configured = config.providers.iter().map(|(name, settings)| {
+        let known = known.filter(|it| it.config.providers.get(name) == Some(settings));
+        let known = known.and_then(|it| it.providers.get(name.as_str()));
+        let provider = known.map_or_else(|| provider(settings), Arc::clone);
+        (name.to_string(), provider)
+    });
+    let mut providers: BTreeMap<String, Arc<dyn Provider>> = configured.collect();
     if let Some(nameserver) = nameserver {
         providers.insert(BUILT_IN.to_owned(), nameserver.provider());
     }
@@ -262,9 +268,10 @@ fn token() -> Result<String, StoreError> {
 }
 
 fn provider(settings: &ProviderSettings) -> Arc<dyn Provider> {
-    match settings {
+    let plugin: Arc<dyn Provider> = match settings {
         ProviderSettings::Rfc2136(settings) => Arc::new(Rfc2136::new(settings.clone())),
-    }
+    };
+    Arc::new(Guard::new(plugin))
 }
 
 fn authority(

@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &["records"]),
     ("measure", &["engine"]),
     ("store", &["engine", "measure"]),
-    ("acme", &["engine", "measure"]),
+    ("acme", &["engine", "measure", "wire"]),
     ("dns", &["engine"]),
     (
         "ledger",
@@ -50,7 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "providers",
         ],
     ),
-    ("notify", &["run", "store", "config"]),
+    ("notify", &["run", "store", "config", "wire"]),
     ("control", &["run"]),
     ("web", &["run", "passed"]),
     ("daemon", &["run", "notify", "control", "web", "config"]),
@@ -60,7 +60,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("main", &["cli"]),
     // Inside `providers`: the plug-ins and the contract use the leaves.
-    ("providers", &["records", "clock", "secret"]),
+    ("providers", &["records", "clock", "secret", "wire"]),
+    ("wire", &["clock"]),
     ("secret", &["clock"]),
     ("records", &[]),
     ("clock", &[]),
@@ -417,6 +418,8 @@ fn room_of_module(package: Package, module: &[String]) -> Option<String> {
         (Package::Countersign, Some(room)) => Some(room.to_owned()),
         (Package::Providers, Some("clock" | "secret")) => first.map(str::to_owned),
         (Package::Providers, Some("record" | "error")) => Some("records".to_owned()),
+        // What every client of HTTP has in common.
+        (Package::Providers, Some("exchange" | "tls" | "words")) => Some("wire".to_owned()),
         (Package::Providers, _) => Some("providers".to_owned()),
     }
 }

@@ -309,7 +309,7 @@ async fn of_two_zones_at_the_server_the_longer_holds_the_name() {
     ] {
         let name = self::name(name);
         let found = provider.zones(&name, &context(Clock::system())).await;
-        assert_eq!(found, Ok(vec![zone_of(apex)]), "{name}");
+        assert_eq!(found, Ok(vec![zone_of(apex).into()]), "{name}");
     }
 }
 
@@ -337,11 +337,11 @@ async fn every_algorithm_and_both_forms_of_key_work() {
             let zone = zone_of(ZONE);
             let name = name("fresh");
             provider
-                .apply(&zone, &[ensure(&name, "v")], &there)
+                .apply(&zone, &[ensure(&name, "v")], &[], &there)
                 .await
                 .unwrap();
             provider
-                .apply(&zone, &[absent(&name, "v")], &there)
+                .apply(&zone, &[absent(&name, "v")], &[], &there)
                 .await
                 .unwrap();
         }
@@ -454,9 +454,11 @@ async fn attempt(provider: &Rfc2136, act: Act) -> Result<(), ProviderError> {
         .apply(
             &zone_of(act.zone),
             &[ensure(&name, "ours")],
+            &[],
             &context(clock),
         )
         .await
+        .map(drop)
 }
 
 fn said(at: SocketAddr, error: &ProviderError) -> String {
@@ -467,8 +469,9 @@ fn said(at: SocketAddr, error: &ProviderError) -> String {
 
 async fn apply(at: SocketAddr, changes: &[Change]) -> Result<(), ProviderError> {
     provider(at, &acme())
-        .apply(&zone_of(ZONE), changes, &context(Clock::system()))
+        .apply(&zone_of(ZONE), changes, &[], &context(Clock::system()))
         .await
+        .map(drop)
 }
 
 fn provider(at: SocketAddr, key: &Key) -> Rfc2136 {
@@ -501,7 +504,7 @@ fn parts(key: &Key, directory: &std::path::Path) -> Tsig {
 
 fn context(clock: Clock) -> Context {
     let deadline = later(clock.now(), PATIENCE);
-    Context { clock, deadline }
+    Context::new(clock, deadline)
 }
 
 fn name(label: &str) -> DnsName {

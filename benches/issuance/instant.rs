@@ -145,8 +145,8 @@ impl Program {
             id: ZONE.to_owned(),
             name: DnsName::parse(ZONE).unwrap(),
         };
-        let context = Context { clock, deadline };
-        let done = self.host.apply(&zone, &changes, &context).await;
+        let context = Context::new(clock, deadline);
+        let done = self.host.apply(&zone, &changes, &[], &context).await;
         done.unwrap_or_else(|error| panic!("{}", error.message));
     }
 }

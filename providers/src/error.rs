@@ -14,6 +14,44 @@ pub struct ProviderError {
     pub message: String,
     /// What a person could do about it.
     pub hint: Option<String>,
+    /// Whether some of the changes were made all the same.
+    pub partly: bool,
+}
+
+impl ProviderError {
+    /// An error with no more than its sentence.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            code: None,
+            message: message.into(),
+            hint: None,
+            partly: false,
+        }
+    }
+
+    /// With the vendor's own code.
+    pub fn code(self, code: impl Into<String>) -> Self {
+        let code = Some(code.into());
+        Self { code, ..self }
+    }
+
+    /// With what a person could do about it.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        let hint = Some(hint.into());
+        Self { hint, ..self }
+    }
+
+    /// Of a call some of whose changes may have been made before it failed.
+    pub fn partly(self) -> Self {
+        let partly = true;
+        Self { partly, ..self }
+    }
+
+    /// Whether a change that failed so may nevertheless have been made, now or a little later.
+    pub fn outcome_unknown(&self) -> bool {
+        self.partly || matches!(self.kind, ErrorKind::Transient | ErrorKind::Fatal)
+    }
 }
 
 /// The closed set of error classes.
@@ -47,11 +85,6 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Whether a change that failed so may nevertheless have been made, now or a little later.
-    pub fn outcome_unknown(self) -> bool {
-        matches!(self, Self::Transient | Self::Fatal)
-    }
-
     /// Whether only a person can help (a credential, a right, a zone, a setting).
     pub fn needs_person(self) -> bool {
         match self {

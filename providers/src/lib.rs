@@ -8,9 +8,16 @@ pub mod clock;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 pub mod error;
+pub mod exchange;
+pub mod guard;
+pub mod http;
+pub mod meter;
 pub mod record;
 pub mod rfc2136;
 pub mod secret;
+pub mod several;
+pub mod tls;
+pub mod words;
 
 use std::time::Duration;
 
@@ -19,19 +26,21 @@ use jiff::Timestamp;
 
 use clock::Clock;
 pub use error::{ErrorKind, ProviderError};
+use meter::{Meter, Rate};
 use record::{Change, DnsName, RrSet, Zone};
 
 /// One credential at one DNS host.
 ///
 /// Every verb may be repeated: `ensure` of a value that is there and `absent` of one that is not both succeed.
-/// A plug-in neither sleeps nor retries nor remembers zones; the core does.
+/// A plug-in neither sleeps nor retries nor remembers anything; the core does.
 #[async_trait]
 pub trait Provider: Send + Sync {
-    /// What this host can do, asked once after construction.
+    /// What this host can do.
     fn traits(&self) -> Traits;
 
-    /// The zones of this host that could hold a record at `name`, longest apex first; empty when it holds none.
-    async fn zones(&self, name: &DnsName, context: &Context) -> Result<Vec<Zone>, ProviderError>;
+    /// The zones of this host that could hold a record at `name`, longest apex first; empty when it holds none. A host
+    /// that knows single names only gives the name itself for a zone.
+    async fn zones(&self, name: &DnsName, context: &Context) -> Result<Vec<Held>, ProviderError>;
 
     /// The TXT RRset at each of `names`, as the host itself holds it (never through a cache). Every name asked
     /// for is answered, with no values where there is no RRset.
@@ -42,14 +51,59 @@ pub trait Provider: Send + Sync {
         context: &Context,
     ) -> Result<Vec<RrSet>, ProviderError>;
 
-    /// Makes all `changes` true, or none where the vendor can do that. `Ok` means that the host was read back and
-    /// agrees. Foreign values and their TTL stay as they are.
+    /// Makes all `changes` true, or none where the vendor can do that. `Ok` means that the host vouches for it, by its
+    /// reply or by being read back. Foreign values and their TTL stay as they are.
+    ///
+    /// `believed` is what the core left at those names; nothing is said of names where it left nothing. It saves a host
+    /// whose sets are replaced as a whole the look before the write, is often not all that is there, and is never
+    /// written without proof.
     async fn apply(
         &self,
         zone: &Zone,
         changes: &[Change],
+        believed: &[RrSet],
         context: &Context,
-    ) -> Result<(), ProviderError>;
+    ) -> Result<Receipt, ProviderError>;
+
+    /// Whether what `receipt` is for has reached every server of the host.
+    async fn settle(&self, receipt: &Receipt, context: &Context) -> Result<Settled, ProviderError> {
+        let _ = (receipt, context);
+        Ok(Settled::Unknown)
+    }
+}
+
+/// A zone that a host holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The zone.
+    pub zone: Zone,
+    /// The servers that the host has for it, where it says so: what a delegation to this host names. It tells zones of
+    /// one name apart.
+    pub nameservers: Vec<DnsName>,
+}
+
+impl From<Zone> for Held {
+    fn from(zone: Zone) -> Self {
+        Self {
+            zone,
+            nameservers: Vec::new(),
+        }
+    }
+}
+
+/// What [`Provider::settle`] asks about: the vendor's name for an accepted change, if it has one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt(pub Option<String>);
+
+/// How far an accepted change has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Every server of the host has it.
+    Everywhere,
+    /// Some have it.
+    NotYet,
+    /// The vendor does not say.
+    Unknown,
 }
 
 /// What a DNS host can do.
@@ -59,6 +113,8 @@ pub struct Traits {
     pub model: RecordModel,
     /// The largest number of changes one `apply` may carry.
     pub batch: usize,
+    /// How often its API may be asked, where it has a limit.
+    pub rate: Option<Rate>,
     /// How long an accepted change usually needs until every authoritative server has it, at most.
     pub propagation: Duration,
 }
@@ -68,6 +124,14 @@ pub struct Traits {
 pub enum RecordModel {
     /// Single values are added and removed; writers commute.
     Value,
+    /// A set is replaced with proof of what it was; a writer who was overtaken is told.
+    SetWithProof,
+    /// A set is replaced, whatever it was; a writer who was overtaken finds out by looking again.
+    Set,
+    /// The whole zone is replaced.
+    Zone,
+    /// A name has room for so many values, and one more pushes the oldest out.
+    Slots(usize),
 }
 
 /// What a verb runs under.
@@ -77,4 +141,17 @@ pub struct Context {
     pub clock: Clock,
     /// The verb gives up with [`ErrorKind::Transient`] at this instant.
     pub deadline: Timestamp,
+    /// Whose turn it is to ask, for plug-ins whose host counts requests.
+    pub meter: Meter,
+}
+
+impl Context {
+    /// One without a limit on requests.
+    pub fn new(clock: Clock, deadline: Timestamp) -> Self {
+        Self {
+            clock,
+            deadline,
+            meter: Meter::default(),
+        }
+    }
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use countersign_providers::words::printable;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::*;
 
 use super::csr::{self, CsrError};
-use super::problem::printable;
 use crate::clock::later;
 use crate::engine::names::Identifier;
 use crate::secret::Secret;

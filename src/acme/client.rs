@@ -8,21 +8,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_providers::exchange::retry_after;
+use countersign_providers::words::printable;
 use reqwest::Method;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{Mutex, Semaphore};
 use tracing::debug;
 
 use super::chain;
-use super::header::{links, location, media_type, replay_nonce, retry_after};
+use super::header::{links, location, media_type, replay_nonce};
 use super::jws::{self, Identity, POST_AS_GET};
 use super::key::{AccountKey, ExternalAccount, KeyError};
 use super::nonce::{Nonces, Turn, UnderWay};
 use super::origin::Origins;
 use super::payload;
-use super::problem::{self, printable};
+use super::problem;
 use super::resource::{self, AccountStatus, Directory};
-use super::transport::{Ask, Reply, RequestKind, Transport, tls};
+use super::transport::{Ask, Reply, RequestKind, Transport, client_config};
 use crate::clock::Clock;
 use crate::engine::names::Identifier;
 use crate::engine::order::{AuthorizationSeen, CaFault, ChallengeSeen, OrderSeen};
@@ -105,7 +107,7 @@ impl Client {
     pub fn new(settings: Settings, clock: Clock) -> Result<Self, CaFault> {
         let origins = Origins::new(&settings.directory, &settings.hosts, settings.insecure)?;
         let plain = settings.directory.starts_with("http:");
-        let tls = tls(settings.trust.as_deref(), plain)?;
+        let tls = client_config(settings.trust.as_deref(), plain)?;
         Ok(Self {
             transport: Transport::new(&settings.user_agent, tls, clock.clone())?,
             directory_url: settings.directory,

@@ -1,37 +1,17 @@
 //! The header fields that ACME replies use. Parsing only; what cannot be read is as good as absent.
 
-use std::time::Duration;
-
+use countersign_providers::exchange::HTTP_DATE;
 use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimeParser;
-use reqwest::header::{AGE, CONTENT_TYPE, DATE, HeaderMap, LINK, LOCATION, RETRY_AFTER};
+use reqwest::header::{AGE, CONTENT_TYPE, DATE, HeaderMap, LINK, LOCATION};
 
-use crate::clock::between;
-
-/// A `Retry-After` beyond this is taken as this: nothing may be put off for ever by one header.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// The longest nonce that is kept; those of known authorities have at most 64 characters.
 const MAX_NONCE: usize = 512;
-/// HTTP dates are RFC 2822 dates in GMT (RFC 9110 section 5.6.7); a wrong day of the week does no harm.
-const HTTP_DATE: DateTimeParser = DateTimeParser::new().relaxed_weekday(true);
 
 /// The media type in lower case, without its parameters.
 pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     let essence = value.split(';').next().unwrap_or_default().trim();
     Some(essence.to_ascii_lowercase())
-}
-
-/// `Retry-After`: whole seconds, or an HTTP date, which counts from `now` (RFC 9110 section 10.2.3).
-pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let delay = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-        // Too many digits for a number is still "very long".
-        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
-    } else {
-        between(now, HTTP_DATE.parse_timestamp(value).ok()?)
-    };
-    Some(delay.min(MAX_RETRY_AFTER))
 }
 
 /// `Date`, where the reply comes from the authority itself: a cache that held it says so by `Age` (RFC 9111 section 5.1).
@@ -104,31 +84,6 @@ mod tests {
             media_type(&map).as_deref(),
             Some("application/pem-certificate-chain")
         );
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date_and_garbage_is_ignored() {
-        let now: Timestamp = "1994-11-06T08:49:00Z".parse().unwrap();
-        let seen = |value: &str| retry_after(&headers(&[("retry-after", value)]), now);
-        assert_eq!(seen("3"), Some(Duration::from_secs(3)));
-        assert_eq!(
-            seen("Sun, 06 Nov 1994 08:49:37 GMT"),
-            Some(Duration::from_secs(37))
-        );
-        assert_eq!(
-            seen("Mon, 06 Nov 1994 08:49:37 GMT"),
-            Some(Duration::from_secs(37))
-        );
-        assert_eq!(seen("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(
-            seen("99999999999999999999999999"),
-            Some(MAX_RETRY_AFTER),
-            "very long is cut, not ignored"
-        );
-        for garbage in ["", "-5", "soon", "1.5", "Sun, 06 Nov", "3 s"] {
-            assert_eq!(seen(garbage), None, "{garbage:?}");
-        }
-        assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 
     #[test]

@@ -29,7 +29,5 @@ mod tests;
 pub use chain::{ChainError, Leaf};
 pub use client::{Account, Chain, Client, Settings, Signer};
 pub use key::{AccountKey, ExternalAccount, KeyError};
-pub(crate) use problem::printable;
 pub use resource::{AccountStatus, Directory};
 pub use transport::RequestKind;
-pub(crate) use transport::{last, tls};

@@ -1,9 +1,9 @@
 //! Which URLs an authority may send us to: https, on the directory's own host and port, or on a host that the operator
 //! listed. What is signed and what is asked are the same bytes, or the URL is refused.
 
+use countersign_providers::words::printable;
 use reqwest::Url;
 
-use super::problem::printable;
 use crate::engine::order::CaFault;
 
 /// The longest URL that is accepted; known authorities stay below 200.

@@ -1,6 +1,7 @@
 //! Problem documents (RFC 7807; RFC 8555 section 6.7), and replies that should have been one: read leniently, since
 //! a proxy's HTML page must not hide what happened, and cut to what can be shown to a person.
 
+use countersign_providers::words::printable;
 use serde_json::Value;
 
 use super::header::{links, media_type};
@@ -66,34 +67,6 @@ pub(super) fn own(kind: &str, detail: String) -> Problem {
         subproblems: Vec::new(),
         instance: None,
     }
-}
-
-/// `text` on one line without control characters, at most `max` characters.
-pub(crate) fn printable(text: &str, max: usize) -> String {
-    let mut words = String::new();
-    for word in text
-        .split(|c: char| c.is_whitespace() || !is_visible(c))
-        .filter(|word| !word.is_empty())
-    {
-        if !words.is_empty() {
-            words.push(' ');
-        }
-        words.push_str(word);
-        // Enough to know that it is too long; the rest of a huge text need not be walked.
-        if words.len() > max * 4 {
-            break;
-        }
-    }
-    match words.char_indices().nth(max) {
-        Some((end, _)) => format!("{}…", &words[..end]),
-        None => words,
-    }
-}
-
-/// Not a control character, and none that turns the direction of what follows on a terminal.
-fn is_visible(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
 }
 
 fn document_says_something(document: &Value) -> bool {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use countersign_providers::record::DnsName;
+use countersign_providers::words::printable;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 use super::header::is_base64url;
 use super::origin::Origins;
-use super::problem::{self, printable};
+use super::problem;
 use crate::engine::names::Identifier;
 use crate::engine::order::{
     AuthorizationSeen, AuthorizationStatus, CaFault, ChallengeSeen, ChallengeStatus, OrderSeen,

@@ -2,24 +2,22 @@
 //! It knows nothing of nonces or signatures.
 
 use std::collections::BTreeMap;
-use std::error::Error as StdError;
 use std::fmt;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use countersign_providers::exchange::Unreached;
+use countersign_providers::tls::{self, TlsError};
+use countersign_providers::words::{chain, printable};
 use jiff::Timestamp;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Url, redirect};
-use rustix::io::Errno;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls::{CertificateError, ClientConfig};
+use rustls_pki_types::UnixTime;
 use tracing::trace;
 
 use super::header;
-use super::problem::printable;
 use crate::clock::Clock;
 use crate::engine::order::CaFault;
 use crate::engine::timekeeping::Word;
@@ -275,50 +273,19 @@ impl Transport {
     }
 }
 
-/// TLS with ring, the system's roots, and `trust` (PEM) beside them. No roots at all is an error, unless the authority
-/// is asked over plain http.
-pub(crate) fn tls(trust: Option<&[u8]>, plain: bool) -> Result<ClientConfig, CaFault> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(system.certs);
-    if let Some(pem) = trust {
-        add_trust(&mut roots, pem)?;
-    }
-    if roots.is_empty() && !plain {
-        let why = system.errors.first().map(ToString::to_string);
-        return Err(CaFault::Untrusted(format!(
-            "this machine has no trusted root certificates ({}); install the package `ca-certificates`, or give the authority's root as `trust:`",
-            why.as_deref().unwrap_or("none found")
-        )));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| CaFault::Untrusted(format!("TLS cannot be set up: {error}")))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-fn add_trust(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), CaFault> {
-    let bad = |what: String| CaFault::Untrusted(format!("the file given as `trust:` {what}"));
-    let mut found = 0;
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate =
-            certificate.map_err(|error| bad(format!("is not PEM as it should be: {error}")))?;
-        roots
-            .add(certificate)
-            .map_err(|error| bad(format!("holds a certificate that cannot be used: {error}")))?;
-        found += 1;
-    }
-    if found == 0 {
-        return Err(bad(
-            "holds no certificate in PEM; put the root of the authority's own HTTPS there"
-                .to_owned(),
-        ));
-    }
-    Ok(())
+/// TLS with the system's roots and the authority's own. No roots at all is an error, unless it is asked over plain http.
+pub(super) fn client_config(trust: Option<&[u8]>, plain: bool) -> Result<ClientConfig, CaFault> {
+    tls::client(trust, plain).map_err(|error| {
+        CaFault::Untrusted(match error {
+            TlsError::NoRoots(_) => {
+                format!("{error}, or give the authority's root as `trust:`")
+            }
+            TlsError::BadTrust(what) => format!(
+                "the file given as `trust:` {what}; put the root of the authority's own HTTPS there"
+            ),
+            TlsError::Setup(_) => error.to_string(),
+        })
+    })
 }
 
 fn host_of(url: &Url) -> String {
@@ -328,41 +295,30 @@ fn host_of(url: &Url) -> String {
 
 /// Why there was no reply: the root cause in words.
 fn fault(host: &str, error: &reqwest::Error) -> CaFault {
-    if let Some(tls) = find::<rustls::Error>(error) {
-        return tls_fault(host, tls);
-    }
-    if error.is_timeout() && error.is_connect() {
-        let seconds = CONNECT_DEADLINE.as_secs();
-        return CaFault::Unreachable(format!(
-            "{host} accepted no connection within {seconds} s; if it goes on, look at firewalls on the way, and at host and port in the `directory` URL"
-        ));
-    }
-    let whole = chain(error);
-    let io = find::<io::Error>(error).map(io::Error::kind);
-    if whole.contains("dns error") {
-        return CaFault::Unresolved(format!(
-            "the name of {host} was not found by this machine's resolver ({}); check the host in the `directory` URL, and this machine's DNS",
-            last(error)
-        ));
-    }
-    let code = find::<io::Error>(error).and_then(io::Error::raw_os_error);
-    if code == Some(Errno::MFILE.raw_os_error()) {
-        return CaFault::Unreachable(format!(
+    match Unreached::of(error) {
+        Unreached::Tls(error) => tls_fault(host, &error),
+        Unreached::TooSlow => {
+            let seconds = CONNECT_DEADLINE.as_secs();
+            CaFault::Unreachable(format!(
+                "{host} accepted no connection within {seconds} s; if it goes on, look at firewalls on the way, and at host and port in the `directory` URL"
+            ))
+        }
+        Unreached::Unresolved(why) => CaFault::Unresolved(format!(
+            "the name of {host} was not found by this machine's resolver ({why}); check the host in the `directory` URL, and this machine's DNS"
+        )),
+        Unreached::NoDescriptor => CaFault::Unreachable(format!(
             "no connection to {host}: this process has no file descriptor left; raise LimitNOFILE= or `ulimit -n`"
-        ));
-    }
-    CaFault::Unreachable(if io == Some(io::ErrorKind::ConnectionRefused) {
-        format!(
+        )),
+        Unreached::Refused => CaFault::Unreachable(format!(
             "{host} refused the connection: nothing listens there, or a firewall says no; if it goes on, check host and port in the `directory` URL"
-        )
-    } else if error.is_connect() {
-        format!("no connection to {host}: {}", last(error))
-    } else {
-        format!(
-            "the connection to {host} broke off before the whole reply had come: {}",
-            last(error)
-        )
-    })
+        )),
+        Unreached::NoConnection(why) => {
+            CaFault::Unreachable(format!("no connection to {host}: {why}"))
+        }
+        Unreached::BrokenOff(why) => CaFault::Unreachable(format!(
+            "the connection to {host} broke off before the whole reply had come: {why}"
+        )),
+    }
 }
 
 fn tls_fault(host: &str, error: &rustls::Error) -> CaFault {
@@ -416,46 +372,6 @@ fn names_shown(presented: &[String]) -> String {
         [] => "no name at all".to_owned(),
         names => printable(&names.join(", "), 200),
     }
-}
-
-/// The first error of type `E` among the causes; `io::Error` hides what it wraps from `source`.
-fn find<'e, E: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<E>() {
-            return Some(found);
-        }
-        let inner = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        next = match inner {
-            Some(inner) => Some(inner as &(dyn StdError + 'static)),
-            None => error.source(),
-        };
-    }
-    None
-}
-
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        next = error.source();
-    }
-    text
-}
-
-/// The innermost cause in words.
-pub(crate) fn last(error: &dyn StdError) -> String {
-    let mut innermost = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        innermost = error.to_string();
-        next = error.source();
-    }
-    innermost
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Checks of `dns`, of the authorities' own `dns`, and of `nameserver`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use countersign_providers::record::DnsName;
@@ -143,7 +143,7 @@ impl Checker {
         hosts: &Entries<Vec<String>>,
         zone: Option<&DnsName>,
     ) -> Option<BTreeMap<DnsName, Vec<IpAddr>>> {
-        let mut seen = BTreeMap::new();
+        let mut seen = HashMap::new();
         let mut checked = BTreeMap::new();
         let mut all = true;
         for (name, addresses) in &hosts.0 {

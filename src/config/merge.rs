@@ -2,7 +2,7 @@
 //!
 //! The files are known by their numbers, 0 is the one that includes the others.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use super::problems::Path;
 use super::raw::{Entries, Root};
@@ -41,7 +41,7 @@ impl Checker {
         of: impl Fn(&'r Root) -> Option<&'r Entries<T>>,
         mut check: impl FnMut(&mut Self, &Path<'_>, &'r str, Option<&'r T>),
     ) {
-        let mut seen = BTreeMap::new();
+        let mut seen = HashMap::new();
         for (file, root) in roots.iter().enumerate() {
             let top = Path::top(file);
             let at = top.key(key);
@@ -58,7 +58,7 @@ impl Checker {
         &mut self,
         at: &Path<'_>,
         key: &'k str,
-        seen: &mut BTreeMap<&'k str, usize>,
+        seen: &mut HashMap<&'k str, usize>,
     ) -> bool {
         let Some(first) = seen.get(key).copied() else {
             seen.insert(key, at.file());

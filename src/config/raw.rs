@@ -4,12 +4,15 @@
 //! nobody knows are kept rather than refused, so that all of them can be reported. `config/schema.json` is generated
 //! from these types, and so is the list of known keys that a misspelt one is compared with.
 
+mod plugins;
 mod reading;
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+pub(super) use plugins::{Provider, Rfc2136, Tsig};
 
 /// The configuration of Countersign.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -187,65 +190,6 @@ pub(super) struct ExternalAccount {
     pub(super) key_id: Option<String>,
     /// The MAC key that the authority gave you, in base64url.
     pub(super) mac_key: Option<Secret>,
-    #[serde(flatten)]
-    #[schemars(skip)]
-    pub(super) unknown: Unknown,
-}
-
-/// A DNS host; exactly one key, which is the plug-in.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(
-    default,
-    rename_all = "kebab-case",
-    expecting = "a mapping with one key, the plug-in"
-)]
-#[schemars(deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1))]
-pub(super) struct Provider {
-    /// DNS UPDATE (RFC 2136) with TSIG (RFC 8945).
-    pub(super) rfc2136: Option<Rfc2136>,
-    #[serde(flatten)]
-    #[schemars(skip)]
-    pub(super) unknown: Unknown,
-}
-
-/// A server that takes DNS UPDATE.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(
-    default,
-    rename_all = "kebab-case",
-    expecting = "a mapping with server and tsig"
-)]
-#[schemars(deny_unknown_fields, extend("required" = ["server"]))]
-pub(super) struct Rfc2136 {
-    /// `host`, `host:port`, `address`, `address:port` or `[address]:port`. Port 53 unless given.
-    pub(super) server: Option<String>,
-    /// The key that signs updates; without one the server must allow this machine's address.
-    pub(super) tsig: Option<Tsig>,
-    /// The zone; found by asking the server unless given.
-    pub(super) zone: Option<String>,
-    #[serde(flatten)]
-    #[schemars(skip)]
-    pub(super) unknown: Unknown,
-}
-
-/// A TSIG key: a key file, or its parts.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(
-    default,
-    rename_all = "kebab-case",
-    expecting = "a mapping with keyfile, or with name, algorithm and secret"
-)]
-#[schemars(deny_unknown_fields)]
-pub(super) struct Tsig {
-    /// A file as `tsig-keygen` or `keymgr -t` write it.
-    pub(super) keyfile: Option<String>,
-    /// The key's name.
-    pub(super) name: Option<String>,
-    /// `hmac-sha256`, `hmac-sha384` or `hmac-sha512`.
-    #[schemars(extend("enum" = ["hmac-sha256", "hmac-sha384", "hmac-sha512"]))]
-    pub(super) algorithm: Option<String>,
-    /// The key itself, in base64.
-    pub(super) secret: Option<Secret>,
     #[serde(flatten)]
     #[schemars(skip)]
     pub(super) unknown: Unknown,

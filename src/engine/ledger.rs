@@ -289,11 +289,11 @@ impl Entry {
                 self.settle();
             }
             Err(error) => {
-                self.doubt |= error.kind.outcome_unknown();
+                self.doubt |= error.outcome_unknown();
                 // A refusal proves absence only if nothing else was ever asked.
                 match self.presence {
                     Presence::Asked if !self.doubt => self.presence = Presence::Absent,
-                    Presence::Again if !error.kind.outcome_unknown() => {
+                    Presence::Again if !error.outcome_unknown() => {
                         self.presence = Presence::Present;
                     }
                     _ => {}
@@ -408,6 +408,7 @@ mod tests {
 
     fn error(kind: ErrorKind) -> ProviderError {
         ProviderError {
+            partly: false,
             kind,
             code: None,
             message: "the host said so".to_owned(),

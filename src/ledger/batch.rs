@@ -59,7 +59,7 @@ impl Batch {
             let started = clock.elapsed();
             let context = context(clock);
             let result = match clock
-                .timeout(CALL_DEADLINE, host.apply(zone, &changes, &context))
+                .timeout(CALL_DEADLINE, host.apply(zone, &changes, &[], &context))
                 .await
             {
                 Some(result) => result,
@@ -70,6 +70,7 @@ impl Batch {
             tracing::trace!(zone = %zone.name, ok = result.is_ok(), error, elapsed_ms, "provider reply");
             let refused = result.as_ref().err().map(|error| error.kind);
             measure::provider_called(provider, Call::Apply, refused, clock.elapsed() - started);
+            let result = result.map(drop);
             match result {
                 Err(error) if part.len() > 1 && is_of_one_name(error.kind) => {
                     let rest = part.split_off(part.len() / 2);
@@ -110,10 +111,7 @@ impl fmt::Display for Shown<'_> {
 
 /// What a call runs under.
 pub(super) fn context(clock: &Clock) -> Context {
-    Context {
-        clock: clock.clone(),
-        deadline: later(clock.now(), CALL_DEADLINE),
-    }
+    Context::new(clock.clone(), later(clock.now(), CALL_DEADLINE))
 }
 
 /// Whether a refusal may be the fault of a single name, so that the others deserve a call of their own.
@@ -126,6 +124,7 @@ fn is_of_one_name(kind: ErrorKind) -> bool {
 
 pub(super) fn no_answer(zone: &Zone) -> ProviderError {
     ProviderError {
+        partly: false,
         kind: ErrorKind::Transient,
         code: None,
         message: format!(

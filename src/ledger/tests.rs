@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use countersign_providers::clock::Clock;
 use countersign_providers::record::{Change, DnsName, RrSet, Zone};
-use countersign_providers::{Context, Provider, ProviderError, RecordModel, Traits};
+use countersign_providers::{Context, Held, Provider, ProviderError, Receipt, RecordModel, Traits};
 
 use super::*;
 use crate::store::testing::session;
@@ -25,11 +25,12 @@ impl Provider for Faulty {
         Traits {
             model: RecordModel::Value,
             batch: 10,
+            rate: None,
             propagation: Duration::ZERO,
         }
     }
 
-    async fn zones(&self, _: &DnsName, _: &Context) -> Result<Vec<Zone>, ProviderError> {
+    async fn zones(&self, _: &DnsName, _: &Context) -> Result<Vec<Held>, ProviderError> {
         Ok(Vec::new())
     }
 
@@ -42,12 +43,18 @@ impl Provider for Faulty {
         Ok(Vec::new())
     }
 
-    async fn apply(&self, _: &Zone, _: &[Change], _: &Context) -> Result<(), ProviderError> {
+    async fn apply(
+        &self,
+        _: &Zone,
+        _: &[Change],
+        _: &[RrSet],
+        _: &Context,
+    ) -> Result<Receipt, ProviderError> {
         assert!(
             self.asked.fetch_add(1, Ordering::Relaxed) > 0,
             "a fault in a plug-in"
         );
-        Ok(())
+        Ok(Receipt::default())
     }
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use countersign_providers::record::{Change, DnsName, RrSet, Verb, Zone};
-use countersign_providers::{Context, ErrorKind, Provider, ProviderError, RecordModel, Traits};
+use countersign_providers::{
+    Context, ErrorKind, Held, Provider, ProviderError, Receipt, RecordModel, Traits,
+};
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tracing::trace;
@@ -146,11 +148,12 @@ impl Provider for BuiltIn {
         Traits {
             model: RecordModel::Value,
             batch: BATCH,
+            rate: None,
             propagation: Duration::ZERO,
         }
     }
 
-    async fn zones(&self, name: &DnsName, context: &Context) -> Result<Vec<Zone>, ProviderError> {
+    async fn zones(&self, name: &DnsName, context: &Context) -> Result<Vec<Held>, ProviderError> {
         self.is_in_time(context)?;
         let zone = &self.settings.zone;
         Ok(name
@@ -159,6 +162,7 @@ impl Provider for BuiltIn {
                 name: zone.clone(),
                 id: zone.to_string(),
             })
+            .map(Held::from)
             .into_iter()
             .collect())
     }
@@ -190,8 +194,9 @@ impl Provider for BuiltIn {
         &self,
         zone: &Zone,
         changes: &[Change],
+        _: &[RrSet],
         context: &Context,
-    ) -> Result<(), ProviderError> {
+    ) -> Result<Receipt, ProviderError> {
         self.is_in_time(context)?;
         self.is_mine(zone)?;
         for change in changes {
@@ -206,7 +211,7 @@ impl Provider for BuiltIn {
         }
         if after.names == before.names {
             *guard = Some(before);
-            return Ok(());
+            return Ok(Receipt::default());
         }
         after.serial = next_serial(before.serial, now);
         let mut changed: Vec<&DnsName> = changes.iter().map(|change| &change.name).collect();
@@ -219,7 +224,7 @@ impl Provider for BuiltIn {
         saved?;
         self.published.publish(snapshot);
         *guard = Some(after);
-        Ok(())
+        Ok(Receipt::default())
     }
 }
 
@@ -331,6 +336,7 @@ fn name_key(zone: &DnsName, name: &DnsName) -> Key {
 
 fn error(kind: ErrorKind, message: String) -> ProviderError {
     ProviderError {
+        partly: false,
         kind,
         code: None,
         message,

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use countersign_providers::tls;
+use countersign_providers::words::{innermost, printable};
 use reqwest::{Client, RequestBuilder, StatusCode, redirect};
 use url::Url;
 
-use crate::acme::{last, printable, tls};
 use crate::clock::Clock;
 use crate::config::Address;
 
@@ -25,7 +26,7 @@ pub(super) async fn call(
 ) -> Result<(), String> {
     let url = url(address, clock).await?;
     // Without any roots only plain http works: then the handshake says so.
-    let tls = tls(None, true).map_err(|fault| fault.to_string())?;
+    let tls = tls::client(None, true).map_err(|error| error.to_string())?;
     let client = Client::builder()
         .tls_backend_preconfigured(tls)
         .user_agent(USER_AGENT)
@@ -63,7 +64,7 @@ async fn url(address: &Address, clock: &Clock) -> Result<Url, String> {
 fn reason(error: &reqwest::Error) -> String {
     match error.is_timeout() {
         true => "it accepted no connection in time".to_owned(),
-        false => printable(&last(error), REASON),
+        false => printable(&innermost(error), REASON),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use countersign_providers::tls;
+use countersign_providers::words::printable;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message as Mail};
 use lettre::transport::smtp::authentication::Credentials;
@@ -13,7 +15,6 @@ use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use super::alert::Message;
 use super::channel::Carrier;
 use super::outbox::DEADLINE;
-use crate::acme::{printable, tls};
 use crate::clock::Clock;
 use crate::config::SmtpSettings;
 
@@ -70,7 +71,7 @@ fn security(settings: &SmtpSettings) -> Result<Tls, String> {
         let unusable = |why: String| format!("the `trust` {}: {why}", path.display());
         let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
         // Says what is wrong with it.
-        tls(Some(&pem), true).map_err(|fault| unusable(fault.to_string()))?;
+        tls::client(Some(&pem), true).map_err(|error| unusable(error.to_string()))?;
         let root = Certificate::from_pem(&pem).map_err(|error| unusable(error.to_string()))?;
         parameters = parameters.add_root_certificate(root);
     }

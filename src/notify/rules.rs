@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use countersign_providers::clock::{between, later};
+use countersign_providers::words::printable;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::alert::{self, Alert, Event, time};
-use crate::acme::printable;
 use crate::engine::delivery;
 use crate::engine::reaction::Whose;
 use crate::run::overview::{State, View};

@@ -87,10 +87,8 @@ async fn holder(
             Some(only) => *name == only || *name == BUILT_IN,
             None => true,
         });
-    let context = Context {
-        clock: shared.clock.clone(),
-        deadline: later(shared.clock.now(), ZONES_DEADLINE),
-    };
+    let deadline = later(shared.clock.now(), ZONES_DEADLINE);
+    let context = Context::new(shared.clock.clone(), deadline);
     let asked = candidates.map(|(name, provider)| {
         let context = &context;
         async move {
@@ -107,7 +105,7 @@ async fn holder(
     });
     for (name, zones) in join_all(asked).await {
         match zones {
-            Ok(zones) => held.extend(zones.into_iter().map(|zone| (name.clone(), zone))),
+            Ok(zones) => held.extend(zones.into_iter().map(|held| (name.clone(), held.zone))),
             Err(error) => trouble = Some((name.clone(), error)),
         }
     }

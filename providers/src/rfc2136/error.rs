@@ -87,6 +87,7 @@ impl<'a> Blame<'a> {
             // The change may have been made: only its confirmation is missing.
             kind: ErrorKind::Transient,
             code: None,
+            partly: false,
             message: format!("{server} answers {what}, though asked with {key}"),
             hint: Some("look for something between here and the server that rewrites DNS".into()),
         })
@@ -124,6 +125,7 @@ impl<'a> Blame<'a> {
             ),
         };
         ProviderError {
+            partly: false,
             kind,
             message: format!("{server} answers {code} to {key}: {what}"),
             code: Some(code),
@@ -250,6 +252,7 @@ impl<'a> Blame<'a> {
     pub(super) fn not_authoritative(&self, zone: &DnsName) -> ProviderError {
         let (server, name) = (self.server, self.subject());
         ProviderError {
+            partly: false,
             kind: ErrorKind::Invalid,
             code: None,
             message: format!(
@@ -266,6 +269,7 @@ impl<'a> Blame<'a> {
         let (server, name) = (self.server, self.subject());
         let target = target.strip_suffix('.').unwrap_or(target);
         ProviderError {
+            partly: false,
             kind: ErrorKind::Invalid,
             code: Some("CNAME".into()),
             message: format!("{server} cannot hold a TXT at {name}: there is a CNAME to {target}"),
@@ -277,6 +281,7 @@ impl<'a> Blame<'a> {
     pub(super) fn missing_after(&self, value: &str) -> ProviderError {
         let (server, name) = (self.server, self.subject());
         ProviderError {
+            partly: false,
             kind: ErrorKind::Transient,
             code: None,
             message: format!(
@@ -290,6 +295,7 @@ impl<'a> Blame<'a> {
     pub(super) fn left_after(&self, value: &str) -> ProviderError {
         let (server, name) = (self.server, self.subject());
         ProviderError {
+            partly: false,
             kind: ErrorKind::Transient,
             code: None,
             message: format!(
@@ -303,6 +309,7 @@ impl<'a> Blame<'a> {
     pub(super) fn overtaken(&self) -> ProviderError {
         let (server, names) = (self.server, self.subject());
         ProviderError {
+            partly: false,
             kind: ErrorKind::Conflict,
             code: None,
             message: format!(
@@ -342,6 +349,7 @@ pub(super) fn is_unmet_prerequisite(reply: &Reply) -> bool {
 /// Part of the changes was made before `fault`, so that it no longer says that nothing was.
 pub(super) fn partly_done(fault: ProviderError) -> ProviderError {
     ProviderError {
+        partly: false,
         kind: ErrorKind::Transient,
         message: format!("part of the changes was made, then: {}", fault.message),
         ..fault
@@ -351,6 +359,7 @@ pub(super) fn partly_done(fault: ProviderError) -> ProviderError {
 /// There is no key.
 pub(super) fn unreadable_key(fault: &KeyError) -> ProviderError {
     ProviderError {
+        partly: false,
         kind: ErrorKind::Auth,
         code: None,
         message: format!("the TSIG key cannot be used: {fault}"),
@@ -361,6 +370,7 @@ pub(super) fn unreadable_key(fault: &KeyError) -> ProviderError {
 /// The server's name in the settings is none.
 pub(super) fn bad_server(why: &str) -> ProviderError {
     ProviderError {
+        partly: false,
         kind: ErrorKind::Invalid,
         code: None,
         message: why.to_owned(),
@@ -394,6 +404,7 @@ pub(super) fn past_deadline(server: &str) -> ProviderError {
 /// No message can be made of it.
 pub(super) fn unsendable(server: &str, why: &str) -> ProviderError {
     ProviderError {
+        partly: false,
         kind: ErrorKind::Invalid,
         code: None,
         message: format!("no message for {server} can be made: {why}"),
@@ -404,6 +415,7 @@ pub(super) fn unsendable(server: &str, why: &str) -> ProviderError {
 /// The name does not fit into a message.
 pub(super) fn name_too_long(name: &DnsName) -> ProviderError {
     ProviderError {
+        partly: false,
         kind: ErrorKind::Invalid,
         code: None,
         message: format!("{name} is too long for a DNS name"),
@@ -413,6 +425,7 @@ pub(super) fn name_too_long(name: &DnsName) -> ProviderError {
 
 fn transient(server: &str, what: &str, why: &str) -> ProviderError {
     ProviderError {
+        partly: false,
         kind: ErrorKind::Transient,
         code: None,
         message: format!("{server} {what}: {why}"),
@@ -422,6 +435,7 @@ fn transient(server: &str, what: &str, why: &str) -> ProviderError {
 
 fn failure(kind: ErrorKind, code: ResponseCode, message: String, hint: &str) -> ProviderError {
     ProviderError {
+        partly: false,
         kind,
         code: Some(mnemonic(code)),
         message,

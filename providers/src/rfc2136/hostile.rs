@@ -77,7 +77,7 @@ impl Server {
         let context = context(Clock::system());
         let error = self
             .provider(key)
-            .apply(&zone(), &[ensure(&name(), "v")], &context)
+            .apply(&zone(), &[ensure(&name(), "v")], &[], &context)
             .await
             .unwrap_err();
         let said = error.message.replace(&self.at.to_string(), "SERVER");
@@ -114,7 +114,7 @@ fn name() -> DnsName {
 
 fn context(clock: Clock) -> Context {
     let deadline = later(clock.now(), Duration::from_secs(60));
-    Context { clock, deadline }
+    Context::new(clock, deadline)
 }
 
 fn reply(request: &Message, code: ResponseCode) -> Message {
@@ -427,7 +427,10 @@ async fn a_configured_zone_needs_no_server() {
         zone: Some(zone().name),
     });
     let there = context(Clock::system());
-    assert_eq!(provider.zones(&name(), &there).await, Ok(vec![zone()]));
+    assert_eq!(
+        provider.zones(&name(), &there).await,
+        Ok(vec![zone().into()])
+    );
     let elsewhere = DnsName::parse("other.test").unwrap();
     assert_eq!(provider.zones(&elsewhere, &there).await, Ok(Vec::new()));
 }

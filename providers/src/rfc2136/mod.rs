@@ -21,7 +21,7 @@ use hickory_proto::rr::RecordType;
 
 use crate::record::{Change, DnsName, RrSet, Zone};
 use crate::secret::SecretSource;
-use crate::{Context, Provider, ProviderError, RecordModel, Traits};
+use crate::{Context, Held, Provider, ProviderError, Receipt, RecordModel, Traits};
 
 use change::Editor;
 use error::Blame;
@@ -161,11 +161,12 @@ impl Provider for Rfc2136 {
         Traits {
             model: RecordModel::Value,
             batch: BATCH,
+            rate: None,
             propagation: PROPAGATION,
         }
     }
 
-    async fn zones(&self, name: &DnsName, context: &Context) -> Result<Vec<Zone>, ProviderError> {
+    async fn zones(&self, name: &DnsName, context: &Context) -> Result<Vec<Held>, ProviderError> {
         let apex = match &self.settings.zone {
             Some(zone) => name.is_at_or_below(zone).then(|| zone.clone()),
             None => {
@@ -178,7 +179,7 @@ impl Provider for Rfc2136 {
             id: name.to_string(),
             name,
         });
-        Ok(zone.into_iter().collect())
+        Ok(zone.into_iter().map(Held::from).collect())
     }
 
     async fn observe(
@@ -207,13 +208,15 @@ impl Provider for Rfc2136 {
         &self,
         zone: &Zone,
         changes: &[Change],
+        _: &[RrSet],
         context: &Context,
-    ) -> Result<(), ProviderError> {
+    ) -> Result<Receipt, ProviderError> {
         let key = self.key(context).await?;
         let session = Session::open(&self.settings.server, key.as_ref(), context).await?;
         Editor::new(session, &self.settings.server, key.as_ref(), zone)?
             .apply(changes)
-            .await
+            .await?;
+        Ok(Receipt::default())
     }
 }
 

@@ -45,7 +45,7 @@ impl Bench {
             store,
             server,
             address,
-            context: Context { clock, deadline },
+            context: Context::new(clock, deadline),
         }
     }
 
@@ -63,9 +63,9 @@ impl Bench {
         let applied = self
             .server
             .provider()
-            .apply(&zone(), &[change], &self.context)
+            .apply(&zone(), &[change], &[], &self.context)
             .await;
-        applied.map_err(|error| error.kind)
+        applied.map(drop).map_err(|error| error.kind)
     }
 
     async fn texts(&self, host: &str) -> Vec<String> {
@@ -164,7 +164,7 @@ impl Fixture for Bench {
         };
         let provider = self.server.provider();
         provider
-            .apply(&zone(), &[change], &self.context)
+            .apply(&zone(), &[change], &[], &self.context)
             .await
             .unwrap();
     }
@@ -274,7 +274,7 @@ async fn holds_names_of_its_zone_only() {
     let bench = Bench::new().await;
     let provider = bench.server.provider();
     let inside = provider.zones(&name(HOST), &bench.context).await.unwrap();
-    assert_eq!(inside, [zone()]);
+    assert_eq!(inside, [zone().into()]);
     let outside = provider
         .zones(&name("example.net"), &bench.context)
         .await

@@ -1,32 +1,13 @@
-//! Checks of `providers`.
-
-use std::collections::BTreeMap;
+//! Checks of `rfc2136`.
 
 use countersign_providers::record::DnsName;
 use countersign_providers::rfc2136::{Algorithm, Settings, Tsig};
 
-use super::checked::{ProviderSettings, optional};
-use super::names::ProviderName;
-use super::problems::{Path, nearest};
-use super::raw;
-use super::scalars::Checker;
+use crate::config::checked::optional;
+use crate::config::problems::Path;
+use crate::config::raw;
+use crate::config::scalars::Checker;
 
-/// The plug-ins of this version.
-const PLUGINS: [&str; 1] = ["rfc2136"];
-/// The plug-ins of later versions.
-const LATER: [&str; 11] = [
-    "cloudflare",
-    "route53",
-    "digitalocean",
-    "manifest",
-    "process",
-    "acme-sh",
-    "lego-exec",
-    "lego-httpreq",
-    "certbot-hooks",
-    "acme-dns",
-    "manual",
-];
 /// The algorithms of TSIG keys.
 const ALGORITHMS: [(&str, Algorithm); 3] = [
     ("hmac-sha256", Algorithm::HmacSha256),
@@ -37,70 +18,7 @@ const ALGORITHMS: [(&str, Algorithm); 3] = [
 const TSIG_FORMS: &str = "write tsig: {keyfile: /path}, or tsig: {name: …, algorithm: hmac-sha256, secret: {file: /path}}";
 
 impl Checker {
-    /// The providers that are right.
-    pub(super) fn providers(
-        &mut self,
-        roots: &[raw::Root],
-    ) -> BTreeMap<ProviderName, ProviderSettings> {
-        let nothing = raw::Provider::default();
-        let mut checked = BTreeMap::new();
-        self.entries(
-            roots,
-            "providers",
-            |it| it.providers.as_ref(),
-            |this, here, name, provider| {
-                let parsed = ProviderName::parse(name);
-                if parsed.is_none() {
-                    this.problems.key(
-                        here,
-                        format!("`{name}` is not a name for a provider"),
-                        "a name has 1 to 63 printable characters without spaces",
-                    );
-                }
-                let settings = this.provider(here, provider.unwrap_or(&nothing));
-                checked.extend(parsed.zip(settings));
-            },
-        );
-        checked
-    }
-
-    fn provider(&mut self, at: &Path<'_>, provider: &raw::Provider) -> Option<ProviderSettings> {
-        for plugin in &provider.unknown.0 {
-            self.unknown_plugin(&at.key(plugin), plugin);
-        }
-        let given = provider.unknown.0.len() + usize::from(provider.rfc2136.is_some());
-        if given != 1 {
-            self.problems.key(
-                at,
-                format!("a provider has one key, the plug-in, and this one has {given}"),
-                "write e.g. rfc2136: {server: \"192.0.2.53:53\", tsig: {keyfile: /etc/bind/acme.key}}",
-            );
-        }
-        let rfc2136 = provider.rfc2136.as_ref()?;
-        self.rfc2136(&at.key("rfc2136"), rfc2136)
-            .map(ProviderSettings::Rfc2136)
-    }
-
-    fn unknown_plugin(&mut self, at: &Path<'_>, plugin: &str) {
-        if LATER.contains(&plugin) {
-            self.problems.key(
-                at,
-                format!("the plug-in `{plugin}` is not in this version"),
-                format!("this version has: {}", PLUGINS.join(", ")),
-            );
-            return;
-        }
-        let known = [&PLUGINS[..], &LATER[..]].concat();
-        let hint = match nearest(plugin, &known) {
-            Some(near) if PLUGINS.contains(&near) => format!("did you mean `{near}`?"),
-            Some(near) => format!("did you mean `{near}`? It is not in this version"),
-            None => format!("this version has: {}", PLUGINS.join(", ")),
-        };
-        self.problems
-            .key(at, format!("unknown plug-in `{plugin}`"), hint);
-    }
-
-    fn rfc2136(&mut self, at: &Path<'_>, settings: &raw::Rfc2136) -> Option<Settings> {
+    pub(super) fn rfc2136(&mut self, at: &Path<'_>, settings: &raw::Rfc2136) -> Option<Settings> {
         self.problems
             .unknown_keys::<raw::Rfc2136>(at, &settings.unknown);
         if settings.server.is_none() {

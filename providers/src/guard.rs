@@ -1,0 +1,190 @@
+//! What stands before every plug-in: the meter of its credential, and a pause after the credential was refused.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::meter::Meter;
+use crate::record::{Change, DnsName, RrSet, Zone};
+use crate::{Context, ErrorKind, Held, Provider, ProviderError, Receipt, Settled, Traits};
+
+/// A credential that was refused is tried again after this: hosts lock those out who go on.
+const AFTER_REFUSAL: Duration = Duration::from_secs(60);
+
+/// A plug-in with one credential, asked no more than its host bears.
+pub struct Guard {
+    plugin: Arc<dyn Provider>,
+    meter: Meter,
+    refused: Mutex<Option<Refusal>>,
+}
+
+struct Refusal {
+    error: ProviderError,
+    until: Duration,
+}
+
+impl Guard {
+    /// Stands before `plugin`.
+    pub fn new(plugin: Arc<dyn Provider>) -> Self {
+        Self {
+            meter: Meter::new(plugin.traits().rate),
+            plugin,
+            refused: Mutex::default(),
+        }
+    }
+
+    /// The context of a verb, unless the credential was refused a moment ago. Of all who come after that, one finds out
+    /// whether it still is.
+    fn enter(&self, context: &Context) -> Result<Context, ProviderError> {
+        let now = context.clock.elapsed();
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refusal) = &mut *refused {
+            if refusal.until > now {
+                return Err(refusal.error.clone());
+            }
+            refusal.until = now + AFTER_REFUSAL;
+        }
+        Ok(Context {
+            meter: self.meter.clone(),
+            ..context.clone()
+        })
+    }
+
+    fn leave<T>(
+        &self,
+        context: &Context,
+        result: Result<T, ProviderError>,
+    ) -> Result<T, ProviderError> {
+        let refusal = match &result {
+            Err(error) if error.kind == ErrorKind::Auth => Some(Refusal {
+                error: error.clone(),
+                until: context.clock.elapsed() + AFTER_REFUSAL,
+            }),
+            Err(_) => return result,
+            Ok(_) => None,
+        };
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+        result
+    }
+}
+
+#[async_trait]
+impl Provider for Guard {
+    fn traits(&self) -> Traits {
+        self.plugin.traits()
+    }
+
+    async fn zones(&self, name: &DnsName, context: &Context) -> Result<Vec<Held>, ProviderError> {
+        let context = self.enter(context)?;
+        self.leave(&context, self.plugin.zones(name, &context).await)
+    }
+
+    async fn observe(
+        &self,
+        zone: &Zone,
+        names: &[DnsName],
+        context: &Context,
+    ) -> Result<Vec<RrSet>, ProviderError> {
+        let context = self.enter(context)?;
+        self.leave(&context, self.plugin.observe(zone, names, &context).await)
+    }
+
+    async fn apply(
+        &self,
+        zone: &Zone,
+        changes: &[Change],
+        believed: &[RrSet],
+        context: &Context,
+    ) -> Result<Receipt, ProviderError> {
+        let context = self.enter(context)?;
+        let applied = self.plugin.apply(zone, changes, believed, &context).await;
+        self.leave(&context, applied)
+    }
+
+    async fn settle(&self, receipt: &Receipt, context: &Context) -> Result<Settled, ProviderError> {
+        let context = self.enter(context)?;
+        self.leave(&context, self.plugin.settle(receipt, &context).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::RecordModel;
+    use crate::clock::Clock;
+
+    /// Refuses the credential, or not.
+    #[derive(Default)]
+    struct Host {
+        is_good: AtomicBool,
+        asked: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl Provider for Host {
+        fn traits(&self) -> Traits {
+            Traits {
+                model: RecordModel::Value,
+                batch: 1,
+                rate: None,
+                propagation: Duration::ZERO,
+            }
+        }
+
+        async fn zones(&self, _: &DnsName, _: &Context) -> Result<Vec<Held>, ProviderError> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            match self.is_good.load(Ordering::Relaxed) {
+                true => Ok(Vec::new()),
+                false => Err(ProviderError::new(ErrorKind::Auth, "the token is unknown")),
+            }
+        }
+
+        async fn observe(
+            &self,
+            _: &Zone,
+            _: &[DnsName],
+            _: &Context,
+        ) -> Result<Vec<RrSet>, ProviderError> {
+            Ok(Vec::new())
+        }
+
+        async fn apply(
+            &self,
+            _: &Zone,
+            _: &[Change],
+            _: &[RrSet],
+            _: &Context,
+        ) -> Result<Receipt, ProviderError> {
+            Ok(Receipt::default())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_credential_is_tried_once_a_minute_however_many_want_it() {
+        let host = Arc::new(Host::default());
+        let guard = Guard::new(Arc::clone(&host) as Arc<dyn Provider>);
+        let (clock, hands) = Clock::virtual_at(Timestamp::UNIX_EPOCH);
+        let context = Context::new(clock, Timestamp::MAX);
+        let name = DnsName::parse("example.com").unwrap();
+        let ask = || guard.zones(&name, &context);
+        assert_eq!(ask().await.unwrap_err().kind, ErrorKind::Auth);
+        for minute in 1..=10 {
+            for _ in 0..4 {
+                let all = tokio::join!(ask(), ask(), ask(), ask());
+                assert!(all.0.is_err() && all.1.is_err() && all.2.is_err() && all.3.is_err());
+                hands.advance(Duration::from_secs(15));
+            }
+            assert_eq!(host.asked.load(Ordering::Relaxed), minute);
+        }
+        host.is_good.store(true, Ordering::Relaxed);
+        assert_eq!(ask().await, Ok(Vec::new()));
+        assert_eq!(ask().await, Ok(Vec::new()));
+        assert_eq!(host.asked.load(Ordering::Relaxed), 12);
+    }
+}

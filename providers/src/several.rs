@@ -1,0 +1,169 @@
+//! One zone at several DNS hosts: what is written goes to all of them, since whoever asks may meet any of their servers.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+
+use crate::record::{Change, DnsName, RrSet, Zone};
+use crate::{
+    Context, ErrorKind, Held, Provider, ProviderError, Receipt, RecordModel, Settled, Traits,
+};
+
+/// Several plug-ins that hold the same zone.
+pub struct Several(Vec<(String, Arc<dyn Provider>)>);
+
+impl Several {
+    /// All of `members`, by their names.
+    pub fn new(members: Vec<(String, Arc<dyn Provider>)>) -> Self {
+        Self(members)
+    }
+
+    /// The member's own zone among those that stand in a zone of all.
+    fn parts(&self, zone: &Zone) -> Result<Vec<Zone>, ProviderError> {
+        let ids: Vec<String> = serde_json::from_str(&zone.id).unwrap_or_default();
+        if ids.len() != self.0.len() {
+            let message = format!("{} is not a zone of all of these providers", zone.name);
+            return Err(ProviderError::new(ErrorKind::Fatal, message));
+        }
+        let name = &zone.name;
+        let zone = |id| Zone {
+            name: name.clone(),
+            id,
+        };
+        Ok(ids.into_iter().map(zone).collect())
+    }
+
+    /// What of several results counts: a failure that only a person can help with before others. Of a change that failed
+    /// at one, another may have been made.
+    fn all<T>(&self, results: Vec<Result<T, ProviderError>>) -> Result<Vec<T>, ProviderError> {
+        let (mut good, mut worst) = (Vec::new(), None::<ProviderError>);
+        for ((name, _), result) in self.0.iter().zip(results) {
+            match result {
+                Ok(it) => good.push(it),
+                Err(error) => {
+                    let message = format!("{name}: {}", error.message);
+                    let error = ProviderError { message, ..error }.partly();
+                    let is_worse = |worst: &ProviderError| {
+                        error.kind.needs_person() && !worst.kind.needs_person()
+                    };
+                    if worst.as_ref().is_none_or(is_worse) {
+                        worst = Some(error);
+                    }
+                }
+            }
+        }
+        match worst {
+            Some(error) => Err(error),
+            None => Ok(good),
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Several {
+    fn traits(&self) -> Traits {
+        let all: Vec<Traits> = self.0.iter().map(|(_, plugin)| plugin.traits()).collect();
+        let slots = all.iter().filter_map(|traits| match traits.model {
+            RecordModel::Slots(many) => Some(many),
+            _ => None,
+        });
+        Traits {
+            // Each member writes by its own model; only what a name has no room for concerns whoever writes.
+            model: slots.min().map_or(RecordModel::Value, RecordModel::Slots),
+            batch: all.iter().map(|traits| traits.batch).min().unwrap_or(1),
+            rate: None,
+            propagation: (all.iter().map(|traits| traits.propagation).max()).unwrap_or_default(),
+        }
+    }
+
+    /// The zones that all of them hold.
+    async fn zones(&self, name: &DnsName, context: &Context) -> Result<Vec<Held>, ProviderError> {
+        let asked = self.0.iter().map(|(_, plugin)| plugin.zones(name, context));
+        let held = self.all(join_all(asked).await)?;
+        let Some((first, rest)) = held.split_first() else {
+            return Ok(Vec::new());
+        };
+        let mut common = Vec::new();
+        for one in first {
+            let others: Option<Vec<&Held>> = (rest.iter())
+                .map(|zones| zones.iter().find(|it| it.zone.name == one.zone.name))
+                .collect();
+            if let Some(others) = others {
+                let all = [vec![one], others].concat();
+                let ids: Vec<&str> = all.iter().map(|it| it.zone.id.as_str()).collect();
+                common.push(Held {
+                    zone: Zone {
+                        name: one.zone.name.clone(),
+                        id: json(&ids),
+                    },
+                    nameservers: all.iter().flat_map(|it| it.nameservers.clone()).collect(),
+                });
+            }
+        }
+        Ok(common)
+    }
+
+    /// A value is there as long as one of them has it.
+    async fn observe(
+        &self,
+        zone: &Zone,
+        names: &[DnsName],
+        context: &Context,
+    ) -> Result<Vec<RrSet>, ProviderError> {
+        let parts = self.parts(zone)?;
+        let asked = (self.0.iter().zip(&parts))
+            .map(|((_, plugin), zone)| plugin.observe(zone, names, context));
+        let mut seen = self.all(join_all(asked).await)?.into_iter();
+        let mut sets = seen.next().unwrap_or_default();
+        for other in seen {
+            for (set, other) in sets.iter_mut().zip(other) {
+                set.ttl = set.ttl.or(other.ttl);
+                for value in other.values {
+                    if !set.values.contains(&value) {
+                        set.values.push(value);
+                    }
+                }
+            }
+        }
+        Ok(sets)
+    }
+
+    async fn apply(
+        &self,
+        zone: &Zone,
+        changes: &[Change],
+        believed: &[RrSet],
+        context: &Context,
+    ) -> Result<Receipt, ProviderError> {
+        let parts = self.parts(zone)?;
+        let asked = (self.0.iter().zip(&parts))
+            .map(|((_, plugin), zone)| plugin.apply(zone, changes, believed, context));
+        let receipts = self.all(join_all(asked).await)?;
+        let receipts: Vec<Option<String>> = receipts.into_iter().map(|it| it.0).collect();
+        Ok(Receipt(Some(json(&receipts))))
+    }
+
+    async fn settle(&self, receipt: &Receipt, context: &Context) -> Result<Settled, ProviderError> {
+        let receipts = receipt.0.as_deref().unwrap_or_default();
+        let receipts: Vec<Option<String>> = serde_json::from_str(receipts).unwrap_or_default();
+        let receipts: Vec<Receipt> = receipts.into_iter().map(Receipt).collect();
+        let asked = (self.0.iter().zip(&receipts))
+            .filter(|(_, receipt)| receipt.0.is_some())
+            .map(|((_, plugin), receipt)| plugin.settle(receipt, context));
+        let mut all = Settled::Everywhere;
+        for settled in join_all(asked).await {
+            match settled? {
+                Settled::NotYet => return Ok(Settled::NotYet),
+                Settled::Unknown => all = Settled::Unknown,
+                Settled::Everywhere => {}
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// A list of texts as one text.
+fn json<T: serde::Serialize>(list: &[T]) -> String {
+    serde_json::to_string(list).unwrap_or_default()
+}

@@ -1,0 +1,95 @@
+//! Checks of `providers`; each plug-in has a file of its own.
+
+mod rfc2136;
+
+use std::collections::BTreeMap;
+
+use super::checked::ProviderSettings;
+use super::names::ProviderName;
+use super::problems::{Path, nearest};
+use super::raw;
+use super::scalars::Checker;
+
+/// The plug-ins of later versions.
+const LATER: [&str; 11] = [
+    "cloudflare",
+    "route53",
+    "digitalocean",
+    "manifest",
+    "process",
+    "acme-sh",
+    "lego-exec",
+    "lego-httpreq",
+    "certbot-hooks",
+    "acme-dns",
+    "manual",
+];
+impl Checker {
+    /// The providers that are right.
+    pub(super) fn providers(
+        &mut self,
+        roots: &[raw::Root],
+    ) -> BTreeMap<ProviderName, ProviderSettings> {
+        let nothing = raw::Provider::default();
+        let mut checked = BTreeMap::new();
+        self.entries(
+            roots,
+            "providers",
+            |it| it.providers.as_ref(),
+            |this, here, name, provider| {
+                let parsed = ProviderName::parse(name);
+                if parsed.is_none() {
+                    this.problems.key(
+                        here,
+                        format!("`{name}` is not a name for a provider"),
+                        "a name has 1 to 63 printable characters without spaces",
+                    );
+                }
+                let settings = this.provider(here, provider.unwrap_or(&nothing));
+                checked.extend(parsed.zip(settings));
+            },
+        );
+        checked
+    }
+
+    fn provider(&mut self, at: &Path<'_>, provider: &raw::Provider) -> Option<ProviderSettings> {
+        for plugin in &provider.unknown.0 {
+            self.unknown_plugin(&at.key(plugin), plugin);
+        }
+        let mut all: Vec<Option<ProviderSettings>> = Vec::new();
+        if let Some(rfc2136) = &provider.rfc2136 {
+            let settings = self.rfc2136(&at.key("rfc2136"), rfc2136);
+            all.push(settings.map(ProviderSettings::Rfc2136));
+        }
+        let given = provider.unknown.0.len() + all.len();
+        if given != 1 {
+            self.problems.key(
+                at,
+                format!("a provider has one key, the plug-in, and this one has {given}"),
+                "write e.g. rfc2136: {server: \"192.0.2.53:53\", tsig: {keyfile: /etc/bind/acme.key}}",
+            );
+        }
+        all.into_iter().next().flatten()
+    }
+
+    fn unknown_plugin(&mut self, at: &Path<'_>, plugin: &str) {
+        let plugins = raw::known_keys::<raw::Provider>();
+        let present: Vec<&str> = plugins.iter().map(String::as_str).collect();
+        let has = format!("this version has: {}", present.join(", "));
+        if LATER.contains(&plugin) {
+            let message = format!("the plug-in `{plugin}` is not in this version");
+            self.problems.key(at, message, has);
+            return;
+        }
+        let known = [&present[..], &LATER[..]].concat();
+        let hint = match nearest(plugin, &known) {
+            Some(near) if LATER.contains(&near) => {
+                format!("did you mean `{near}`? It is not in this version")
+            }
+            Some(near) => format!("did you mean `{near}`?"),
+            None => has,
+        };
+        self.problems
+            .key(at, format!("unknown plug-in `{plugin}`"), hint);
+    }
+}
