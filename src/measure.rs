@@ -102,6 +102,8 @@ pub enum Call {
     Apply,
     /// What is there.
     Observe,
+    /// Whether a change is everywhere.
+    Settle,
 }
 
 /// Whether something went well.
@@ -131,6 +133,7 @@ impl Call {
             Self::Zones => "zones",
             Self::Apply => "apply",
             Self::Observe => "observe",
+            Self::Settle => "settle",
         }
     }
 }

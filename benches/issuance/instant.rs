@@ -139,6 +139,7 @@ impl Program {
                 name: DnsName::parse(CHALLENGE).unwrap(),
                 value: value.clone(),
                 ttl: 60,
+                handle: None,
             })
             .collect();
         let zone = Zone {

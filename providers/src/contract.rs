@@ -395,6 +395,7 @@ fn change(verb: Verb, name: &DnsName, value: &str) -> Change {
         name: name.clone(),
         value: value.to_owned(),
         ttl: TTL,
+        handle: None,
     }
 }
 

@@ -102,9 +102,9 @@ impl Provider for Guard {
         self.leave(&context, applied)
     }
 
-    async fn settle(&self, receipt: &Receipt, context: &Context) -> Result<Settled, ProviderError> {
+    async fn settle(&self, ticket: &str, context: &Context) -> Result<Settled, ProviderError> {
         let context = self.enter(context)?;
-        self.leave(&context, self.plugin.settle(receipt, &context).await)
+        self.leave(&context, self.plugin.settle(ticket, &context).await)
     }
 }
 

@@ -65,9 +65,9 @@ pub trait Provider: Send + Sync {
         context: &Context,
     ) -> Result<Receipt, ProviderError>;
 
-    /// Whether what `receipt` is for has reached every server of the host.
-    async fn settle(&self, receipt: &Receipt, context: &Context) -> Result<Settled, ProviderError> {
-        let _ = (receipt, context);
+    /// Whether the changes of which the host gave `ticket` have reached every server of the host.
+    async fn settle(&self, ticket: &str, context: &Context) -> Result<Settled, ProviderError> {
+        let _ = (ticket, context);
         Ok(Settled::Unknown)
     }
 }
@@ -91,9 +91,25 @@ impl From<Zone> for Held {
     }
 }
 
-/// What [`Provider::settle`] asks about: the vendor's name for an accepted change, if it has one.
+/// What a host gives for changes that it has accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Receipt(pub Option<String>);
+pub struct Receipt {
+    /// What [`Provider::settle`] asks about: the vendor's name for them all, if it has one.
+    pub ticket: Option<String>,
+    /// The vendor's name for each value that is there now, in the order of the changes; shorter where it has none. The
+    /// core keeps it and gives it back in [`Change::handle`] when the value is to go.
+    pub handles: Vec<Option<String>>,
+}
+
+impl Receipt {
+    /// Of changes that are known by one name.
+    pub fn of(ticket: String) -> Self {
+        Self {
+            ticket: Some(ticket),
+            handles: Vec::new(),
+        }
+    }
+}
 
 /// How far an accepted change has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -138,6 +138,9 @@ pub struct Change {
     pub value: String,
     /// Seconds, for the first value at a name; one that joins an existing RRset takes that RRset's TTL.
     pub ttl: u32,
+    /// What the host called this value when it was put there, where it did: a way to it that saves a look. The value may
+    /// be gone by then, or known by another name.
+    pub handle: Option<String>,
 }
 
 /// What a [`Change`] wants.

@@ -137,20 +137,34 @@ impl Provider for Several {
         context: &Context,
     ) -> Result<Receipt, ProviderError> {
         let parts = self.parts(zone)?;
-        let asked = (self.0.iter().zip(&parts))
-            .map(|((_, plugin), zone)| plugin.apply(zone, changes, believed, context));
+        let asked = self.0.iter().zip(&parts).enumerate();
+        let asked = asked.map(|(nth, ((_, plugin), zone))| async move {
+            let own = |change: &Change| Change {
+                handle: (change.handle.as_deref()).and_then(|all| list(all).get(nth)?.clone()),
+                ..change.clone()
+            };
+            let changes: Vec<Change> = changes.iter().map(own).collect();
+            plugin.apply(zone, &changes, believed, context).await
+        });
         let receipts = self.all(join_all(asked).await)?;
-        let receipts: Vec<Option<String>> = receipts.into_iter().map(|it| it.0).collect();
-        Ok(Receipt(Some(json(&receipts))))
+        let tickets: Vec<&Option<String>> = receipts.iter().map(|it| &it.ticket).collect();
+        let handles = (0..changes.len()).map(|nth| {
+            let handles = receipts.iter().map(|it| it.handles.get(nth).cloned());
+            let handles: Vec<Option<String>> = handles.map(Option::flatten).collect();
+            handles.iter().any(Option::is_some).then(|| json(&handles))
+        });
+        Ok(Receipt {
+            ticket: (tickets.iter().any(|it| it.is_some())).then(|| json(&tickets)),
+            handles: handles.collect(),
+        })
     }
 
-    async fn settle(&self, receipt: &Receipt, context: &Context) -> Result<Settled, ProviderError> {
-        let receipts = receipt.0.as_deref().unwrap_or_default();
-        let receipts: Vec<Option<String>> = serde_json::from_str(receipts).unwrap_or_default();
-        let receipts: Vec<Receipt> = receipts.into_iter().map(Receipt).collect();
-        let asked = (self.0.iter().zip(&receipts))
-            .filter(|(_, receipt)| receipt.0.is_some())
-            .map(|((_, plugin), receipt)| plugin.settle(receipt, context));
+    async fn settle(&self, ticket: &str, context: &Context) -> Result<Settled, ProviderError> {
+        let tickets = list(ticket);
+        let asked = (self.0.iter().zip(&tickets)).filter_map(|((_, plugin), ticket)| {
+            let ticket = ticket.as_deref()?;
+            Some(plugin.settle(ticket, context))
+        });
         let mut all = Settled::Everywhere;
         for settled in join_all(asked).await {
             match settled? {
@@ -166,4 +180,9 @@ impl Provider for Several {
 /// A list of texts as one text.
 fn json<T: serde::Serialize>(list: &[T]) -> String {
     serde_json::to_string(list).unwrap_or_default()
+}
+
+/// The texts of such a list; none where it is none.
+fn list(text: &str) -> Vec<Option<String>> {
+    serde_json::from_str(text).unwrap_or_default()
 }

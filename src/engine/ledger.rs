@@ -58,6 +58,9 @@ pub struct Entry {
     owners: BTreeSet<Owner>,
     /// What is known of the host.
     presence: Presence,
+    /// What the host calls the value.
+    #[serde(default)]
+    handle: Option<String>,
     /// Whether a write with an unknown outcome may still land.
     doubt: bool,
     /// When it was last known to be removed.
@@ -149,8 +152,8 @@ pub enum Event {
     Intended(Owner),
     /// Somebody wants it no more, or never did.
     Released(Owner),
-    /// The host was asked to add it.
-    Ensured(Result<(), ProviderError>),
+    /// The host was asked to add it; what it calls it, if it has a name for it.
+    Ensured(Result<Option<String>, ProviderError>),
     /// The host was asked to remove it.
     Removed(Result<(), ProviderError>),
     /// The host was asked whether it is there.
@@ -164,6 +167,7 @@ impl Entry {
             record,
             owners: BTreeSet::new(),
             presence: Presence::Absent,
+            handle: None,
             doubt: false,
             removed: None,
             looks: 0,
@@ -226,6 +230,16 @@ impl Entry {
         self.presence == Presence::Present
     }
 
+    /// Whether the host was left with the value, as far as is known: it may be asked for it once more.
+    pub fn was_left(&self) -> bool {
+        matches!(self.presence, Presence::Present | Presence::Again)
+    }
+
+    /// What the host calls the value, if it said so.
+    pub fn handle(&self) -> Option<&str> {
+        self.handle.as_deref()
+    }
+
     /// Whether the value may be at the host although nobody wants it.
     pub fn is_withdrawing(&self) -> bool {
         self.owners.is_empty() && self.presence != Presence::Absent
@@ -278,13 +292,14 @@ impl Entry {
         self.awaited = true;
     }
 
-    fn ensured(&mut self, now: Timestamp, outcome: Result<(), ProviderError>) {
+    fn ensured(&mut self, now: Timestamp, outcome: Result<Option<String>, ProviderError>) {
         self.doubt = self.in_doubt();
         self.asked_here = true;
         self.awaited = false;
         match outcome {
-            Ok(()) => {
+            Ok(handle) => {
                 self.presence = Presence::Present;
+                self.handle = handle;
                 self.removed = None;
                 self.settle();
             }
@@ -324,6 +339,7 @@ impl Entry {
     fn gone(&mut self, now: Timestamp) {
         self.doubt = self.in_doubt();
         self.presence = Presence::Absent;
+        self.handle = None;
         self.removed = Some(now);
         self.looks = 0;
         self.settle();
@@ -402,7 +418,7 @@ mod tests {
     fn present(owner: &str) -> Entry {
         let mut entry = entry();
         entry.apply(at(0), Event::Intended(owner.to_owned()));
-        entry.apply(at(0), Event::Ensured(Ok(())));
+        entry.apply(at(0), Event::Ensured(Ok(None)));
         entry
     }
 
@@ -438,7 +454,7 @@ mod tests {
     fn stays_while_another_owner_wants_it() {
         let mut entry = present("a");
         entry.apply(at(1), Event::Intended("b".to_owned()));
-        entry.apply(at(1), Event::Ensured(Ok(())));
+        entry.apply(at(1), Event::Ensured(Ok(None)));
         entry.apply(at(2), Event::Released("a".to_owned()));
         assert_eq!(wants(&entry, 2), None);
     }

@@ -1,18 +1,29 @@
-//! One batch: as few calls as the host allows, and a refused one split until the bad name is alone.
+//! One batch: as few calls as the host allows; who was overtaken tries again, and a refused one is split until the bad
+//! name is alone.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
 use countersign_providers::clock::{Clock, later};
-use countersign_providers::record::{Change, Verb, Zone};
-use countersign_providers::{Context, ErrorKind, Provider, ProviderError};
+use countersign_providers::record::{Change, RrSet, Verb, Zone};
+use countersign_providers::{Context, ErrorKind, Provider, ProviderError, Receipt};
 
-use crate::engine::ledger::RecordId;
+use crate::engine::attempt::TTL;
+use crate::engine::ledger::{Entry, RecordId};
 use crate::measure::{self, Call};
 
 /// A call to a DNS host has this long.
 pub(super) const CALL_DEADLINE: Duration = Duration::from_secs(30);
+/// Pauses after somebody else was faster; each writer's own, or two would meet again and again.
+const OVERTAKEN: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_millis(50),
+    Duration::from_millis(150),
+    Duration::from_millis(400),
+    Duration::from_millis(1_000),
+    Duration::from_millis(2_500),
+];
 
 /// A line in the log shows so many changes.
 const SHOWN_CHANGES: usize = 8;
@@ -21,70 +32,130 @@ const SHOWN_CHANGES: usize = 8;
 #[derive(Default)]
 pub(super) struct Batch(Vec<(RecordId, Change)>);
 
+/// What came of one value.
+pub(super) struct Outcome<'a> {
+    /// Which.
+    pub(super) record: &'a RecordId,
+    /// Whether it was to be there.
+    pub(super) ensured: bool,
+    /// Whether that is so; what the host calls the value.
+    pub(super) result: Result<Option<String>, ProviderError>,
+    /// What the host calls the call that did it.
+    pub(super) ticket: Option<&'a str>,
+}
+
+/// Changes that leave in one call.
+struct Part {
+    changes: Vec<(RecordId, Change)>,
+    /// How often somebody else was faster.
+    overtaken: usize,
+}
+
 impl Batch {
     /// Adds a value to be there.
     pub(super) fn ensure(&mut self, record: &RecordId, ttl: u32) {
-        self.push(record, Verb::Ensure, ttl);
+        self.push(record, Verb::Ensure, ttl, None);
     }
 
     /// Adds a value to be gone.
-    pub(super) fn remove(&mut self, record: &RecordId) {
-        self.push(record, Verb::Absent, 0);
+    pub(super) fn remove(&mut self, entry: &Entry) {
+        self.push(&entry.record, Verb::Absent, TTL, entry.handle());
     }
 
-    fn push(&mut self, record: &RecordId, verb: Verb, ttl: u32) {
+    fn push(&mut self, record: &RecordId, verb: Verb, ttl: u32, handle: Option<&str>) {
         let change = Change {
             verb,
             name: record.name.clone(),
             value: record.value.clone(),
             ttl,
+            handle: handle.map(str::to_owned),
         };
         self.0.push((record.clone(), change));
     }
 
-    /// Makes the changes; `told` hears of each value whether it was to be there and what came of it.
+    /// The changes.
+    pub(super) fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.0.iter().map(|(_, change)| change)
+    }
+
+    /// Makes the changes at a host that was left with `left`; `told` hears what came of each.
     pub(super) async fn perform(
         self,
         provider: &str,
         host: &dyn Provider,
         zone: &Zone,
+        left: &[RrSet],
         clock: &Clock,
-        mut told: impl FnMut(&RecordId, bool, Result<(), ProviderError>),
+        mut told: impl FnMut(Outcome<'_>),
     ) {
         let size = host.traits().batch.max(1);
-        let mut parts: VecDeque<Vec<_>> = self.0.chunks(size).map(<[_]>::to_vec).collect();
-        while let Some(mut part) = parts.pop_front() {
-            let changes: Vec<Change> = part.iter().map(|(_, change)| change.clone()).collect();
-            tracing::trace!(zone = %zone.name, changes = changes.len(), what = %Shown(&changes), "provider call");
-            let started = clock.elapsed();
-            let context = context(clock);
-            let result = match clock
-                .timeout(CALL_DEADLINE, host.apply(zone, &changes, &[], &context))
-                .await
-            {
-                Some(result) => result,
-                None => Err(no_answer(zone)),
-            };
-            let elapsed_ms = (clock.elapsed() - started).as_secs_f64() * 1_000.0;
-            let error = result.as_ref().err().map(tracing::field::display);
-            tracing::trace!(zone = %zone.name, ok = result.is_ok(), error, elapsed_ms, "provider reply");
-            let refused = result.as_ref().err().map(|error| error.kind);
-            measure::provider_called(provider, Call::Apply, refused, clock.elapsed() - started);
-            let result = result.map(drop);
-            match result {
-                Err(error) if part.len() > 1 && is_of_one_name(error.kind) => {
-                    let rest = part.split_off(part.len() / 2);
-                    parts.push_front(rest);
-                    parts.push_front(part);
+        let part = |changes: &[_]| Part {
+            changes: changes.to_vec(),
+            overtaken: 0,
+        };
+        let mut parts: VecDeque<Part> = self.0.chunks(size).map(part).collect();
+        while let Some(part) = parts.pop_front() {
+            let pause = OVERTAKEN[part.overtaken.min(OVERTAKEN.len() - 1)];
+            clock.sleep(pause).await;
+            let changes: Vec<Change> = part.changes.iter().map(|(_, it)| it.clone()).collect();
+            // What was left there is what the host was just found not to have.
+            let left = if part.overtaken > 0 { &[] } else { left };
+            match apply(provider, host, zone, &changes, left, clock).await {
+                Err(error)
+                    if error.kind == ErrorKind::Conflict
+                        && part.overtaken + 1 < OVERTAKEN.len() =>
+                {
+                    let overtaken = part.overtaken + 1;
+                    parts.push_front(Part { overtaken, ..part });
+                }
+                Err(error) if changes.len() > 1 && is_of_one_name(error.kind) => {
+                    let Part {
+                        mut changes,
+                        overtaken,
+                    } = part;
+                    let rest = changes.split_off(changes.len() / 2);
+                    for changes in [rest, changes] {
+                        parts.push_front(Part { changes, overtaken });
+                    }
                 }
                 result => {
-                    for (record, change) in &part {
-                        told(record, change.verb == Verb::Ensure, result.clone());
+                    let receipt = result.as_ref().ok();
+                    for (nth, (record, change)) in part.changes.iter().enumerate() {
+                        let handle = receipt.and_then(|it| it.handles.get(nth).cloned().flatten());
+                        told(Outcome {
+                            record,
+                            ensured: change.verb == Verb::Ensure,
+                            result: result.as_ref().map(|_| handle).map_err(Clone::clone),
+                            ticket: receipt.and_then(|it| it.ticket.as_deref()),
+                        });
                     }
                 }
             }
         }
     }
+}
+
+/// One call.
+async fn apply(
+    provider: &str,
+    host: &dyn Provider,
+    zone: &Zone,
+    changes: &[Change],
+    left: &[RrSet],
+    clock: &Clock,
+) -> Result<Receipt, ProviderError> {
+    tracing::trace!(zone = %zone.name, changes = changes.len(), what = %Shown(changes), "provider call");
+    let started = clock.elapsed();
+    let context = context(clock);
+    let applied = host.apply(zone, changes, left, &context);
+    let applied = clock.timeout(CALL_DEADLINE, applied).await;
+    let result = applied.unwrap_or_else(|| Err(no_answer(zone)));
+    let elapsed_ms = (clock.elapsed() - started).as_secs_f64() * 1_000.0;
+    let error = result.as_ref().err().map(tracing::field::display);
+    tracing::trace!(zone = %zone.name, ok = result.is_ok(), error, elapsed_ms, "provider reply");
+    let refused = result.as_ref().err().map(|error| error.kind);
+    measure::provider_called(provider, Call::Apply, refused, clock.elapsed() - started);
+    result
 }
 
 /// Changes, for logs: the first few.
@@ -123,15 +194,12 @@ fn is_of_one_name(kind: ErrorKind) -> bool {
 }
 
 pub(super) fn no_answer(zone: &Zone) -> ProviderError {
-    ProviderError {
-        partly: false,
-        kind: ErrorKind::Transient,
-        code: None,
-        message: format!(
+    ProviderError::new(
+        ErrorKind::Transient,
+        format!(
             "the DNS host of {} did not answer within {} s",
             zone.name,
             CALL_DEADLINE.as_secs()
         ),
-        hint: None,
-    }
+    )
 }

@@ -3,12 +3,14 @@
 //! What an entry wants is decided in `engine::ledger`; here is when a batch leaves and how a refused one is split.
 
 mod batch;
+mod hosts;
+mod settle;
 #[cfg(test)]
 mod tests;
 mod zone;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use countersign_providers::clock::Clock;
@@ -19,6 +21,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::engine::ledger::{Entry, Event, Owner, RecordId};
 use crate::store::{Key, Saved, Session, StoreError};
 
+use hosts::Hosts;
+pub use hosts::{joint_name, members};
 use zone::{Request, ZoneTask};
 
 /// Under which keys entries are kept.
@@ -39,23 +43,6 @@ struct Inner {
     approaching: watch::Sender<Approaching>,
     /// Values that are to be gone and are not yet, by zone.
     leaving: watch::Sender<HashMap<(String, Zone), Leaving>>,
-}
-
-/// The DNS hosts by their names in the configuration. One that is configured no more stays for the records that it
-/// still has.
-#[derive(Default)]
-struct Hosts(RwLock<BTreeMap<String, Arc<dyn Provider>>>);
-
-impl Hosts {
-    fn host(&self, name: &str) -> Option<Arc<dyn Provider>> {
-        let hosts = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        hosts.get(name).cloned()
-    }
-
-    fn add(&self, hosts: BTreeMap<String, Arc<dyn Provider>>) {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        known.extend(hosts);
-    }
 }
 
 /// Authorizations on their way to a DNS host.
@@ -260,6 +247,11 @@ impl Ledger {
         let zones = self.0.leaving.borrow();
         let left = zones.iter().filter(|(_, zone)| zone.values > 0);
         left.map(|(at, zone)| (at.clone(), zone.clone())).collect()
+    }
+
+    /// The host of that name, which may be several.
+    pub fn host(&self, name: &str) -> Option<Arc<dyn Provider>> {
+        self.0.hosts.host(name)
     }
 
     fn is_known(&self, at: &(String, Zone)) -> bool {

@@ -1,32 +1,78 @@
-//! A plug-in with a fault of its own must not take the ledger of its zone down.
+//! Plug-ins with faults, slots, handles and tickets, and what the ledger of their zone makes of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use countersign_providers::clock::Clock;
-use countersign_providers::record::{Change, DnsName, RrSet, Zone};
-use countersign_providers::{Context, Held, Provider, ProviderError, Receipt, RecordModel, Traits};
+use countersign_providers::record::{Change, DnsName, RrSet, Verb, Zone};
+use countersign_providers::{
+    Context, ErrorKind, Held, Provider, ProviderError, Receipt, RecordModel, Settled, Traits,
+};
 
 use super::*;
 use crate::store::testing::session;
 
-/// Panics at the first change.
+/// A host that answers as it is told, and well when it is told nothing.
+struct Host {
+    model: RecordModel,
+    state: Mutex<State>,
+}
+
 #[derive(Default)]
-struct Faulty {
-    asked: AtomicUsize,
+struct State {
+    /// What the next calls come to.
+    answers: VecDeque<Answer>,
+    /// What the next looks at tickets come to.
+    settles: VecDeque<Settled>,
+    calls: Vec<Seen>,
+    settled: usize,
+}
+
+enum Answer {
+    Fault,
+    Refuse(ErrorKind),
+    Ticket(&'static str),
+    Handle(&'static str),
+}
+
+/// One call: a word for each change, and what was believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    changes: Vec<String>,
+    believed: Vec<String>,
+}
+
+impl Host {
+    fn new(model: RecordModel) -> Arc<Self> {
+        let state = Mutex::default();
+        Arc::new(Self { model, state })
+    }
+
+    fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.state.lock().unwrap().answers.extend(answers);
+    }
+
+    fn calls(&self) -> Vec<Seen> {
+        self.state.lock().unwrap().calls.clone()
+    }
+
+    fn changes(&self) -> Vec<Vec<String>> {
+        let calls = self.calls();
+        calls.into_iter().map(|seen| seen.changes).collect()
+    }
 }
 
 #[async_trait]
-impl Provider for Faulty {
+impl Provider for Host {
     fn traits(&self) -> Traits {
         Traits {
-            model: RecordModel::Value,
+            model: self.model,
             batch: 10,
             rate: None,
-            propagation: Duration::ZERO,
+            propagation: Duration::from_secs(60),
         }
     }
 
@@ -46,46 +92,207 @@ impl Provider for Faulty {
     async fn apply(
         &self,
         _: &Zone,
-        _: &[Change],
-        _: &[RrSet],
+        changes: &[Change],
+        believed: &[RrSet],
         _: &Context,
     ) -> Result<Receipt, ProviderError> {
-        assert!(
-            self.asked.fetch_add(1, Ordering::Relaxed) > 0,
-            "a fault in a plug-in"
-        );
-        Ok(Receipt::default())
+        let mut state = self.state.lock().unwrap();
+        let word = |change: &Change| {
+            let verb = match change.verb {
+                Verb::Ensure => "+",
+                Verb::Absent => "-",
+            };
+            let handle = change.handle.as_deref().unwrap_or_default();
+            format!("{verb}{}{handle}", change.value)
+        };
+        state.calls.push(Seen {
+            changes: changes.iter().map(word).collect(),
+            believed: believed.iter().flat_map(|set| set.values.clone()).collect(),
+        });
+        match state.answers.pop_front() {
+            None => Ok(Receipt::default()),
+            Some(Answer::Fault) => {
+                drop(state);
+                panic!("a fault in a plug-in")
+            }
+            Some(Answer::Refuse(kind)) => Err(ProviderError::new(kind, "no")),
+            Some(Answer::Ticket(ticket)) => Ok(Receipt::of(ticket.to_owned())),
+            Some(Answer::Handle(handle)) => Ok(Receipt {
+                ticket: None,
+                handles: vec![Some(handle.to_owned()); changes.len()],
+            }),
+        }
     }
+
+    async fn settle(&self, ticket: &str, _: &Context) -> Result<Settled, ProviderError> {
+        assert_eq!(ticket, "c1");
+        let mut state = self.state.lock().unwrap();
+        state.settled += 1;
+        Ok(state.settles.pop_front().unwrap_or(Settled::Everywhere))
+    }
+}
+
+async fn ledger(hosts: &[(&str, &Arc<Host>)], clock: Clock) -> Ledger {
+    let hosts: BTreeMap<String, Arc<dyn Provider>> = (hosts.iter())
+        .map(|(name, host)| ((*name).to_owned(), Arc::clone(host) as Arc<dyn Provider>))
+        .collect();
+    Ledger::start(session().await, hosts, clock, |_| true)
+        .await
+        .unwrap()
+}
+
+fn record(provider: &str, id: &str, value: &str) -> RecordId {
+    let name = |text: &str| DnsName::parse(text).unwrap();
+    RecordId {
+        provider: provider.to_owned(),
+        zone: Zone {
+            name: name("example.test"),
+            id: id.to_owned(),
+        },
+        name: name("_acme-challenge.example.test"),
+        value: value.to_owned(),
+    }
+}
+
+fn owner(number: usize) -> Owner {
+    format!("web/{number}/0")
 }
 
 #[tokio::test]
 async fn after_a_fault_in_a_plug_in_its_zone_goes_on() {
-    let host = Arc::new(Faulty::default());
-    let hosts: BTreeMap<String, Arc<dyn Provider>> =
-        [("host".to_owned(), Arc::clone(&host) as Arc<dyn Provider>)].into();
-    let (session, clock) = (session().await, Clock::system());
-    let ledger = Ledger::start(session, hosts, clock, |_| true)
+    let host = Host::new(RecordModel::Value);
+    host.answer([Answer::Fault]);
+    let ledger = ledger(&[("host", &host)], Clock::system()).await;
+    let record = record("host", "", "value");
+    let first = ledger.present(owner(1), record.clone(), 60).await;
+    assert!(matches!(first, Err(PresentError::Store(_))), "{first:?}");
+    let second = ledger.present(owner(1), record.clone(), 60).await;
+    assert!(second.is_ok(), "{second:?}");
+    ledger.release(owner(1), record).await.unwrap();
+    assert!(ledger.quiet(Duration::from_secs(10)).await.is_empty());
+    assert!(host.calls().len() >= 3);
+}
+
+#[tokio::test]
+async fn who_was_overtaken_tries_again_and_believes_nothing_then() {
+    let host = Host::new(RecordModel::SetWithProof);
+    let ledger = ledger(&[("host", &host)], Clock::system()).await;
+    ledger
+        .present(owner(1), record("host", "", "a"), 60)
         .await
         .unwrap();
-    let name = |text: &str| DnsName::parse(text).unwrap();
-    let record = RecordId {
-        provider: "host".to_owned(),
-        zone: Zone {
-            name: name("example.test"),
-            id: String::new(),
-        },
-        name: name("_acme-challenge.example.test"),
-        value: "value".to_owned(),
+    host.answer([
+        Answer::Refuse(ErrorKind::Conflict),
+        Answer::Refuse(ErrorKind::Conflict),
+    ]);
+    ledger
+        .present(owner(2), record("host", "", "b"), 60)
+        .await
+        .unwrap();
+    let believed: Vec<Vec<String>> = host.calls().into_iter().map(|it| it.believed).collect();
+    let nothing = Vec::new();
+    assert_eq!(
+        believed,
+        [&nothing, &vec!["a".to_owned()], &nothing, &nothing].map(Clone::clone)
+    );
+}
+
+#[tokio::test]
+async fn who_is_always_overtaken_is_told_so() {
+    let host = Host::new(RecordModel::SetWithProof);
+    let ledger = ledger(&[("host", &host)], Clock::system()).await;
+    host.answer((0..100).map(|_| Answer::Refuse(ErrorKind::Conflict)));
+    let overtaken = ledger.present(owner(1), record("host", "", "a"), 60).await;
+    let Err(PresentError::Provider(error)) = overtaken else {
+        panic!("{overtaken:?}");
     };
-    let first = ledger
-        .present("web/1/0".to_owned(), record.clone(), 60)
-        .await;
-    assert!(matches!(first, Err(PresentError::Store(_))), "{first:?}");
-    let second = ledger
-        .present("web/1/0".to_owned(), record.clone(), 60)
-        .await;
-    assert!(second.is_ok(), "{second:?}");
-    ledger.release("web/1/0".to_owned(), record).await.unwrap();
+    assert_eq!(error.kind, ErrorKind::Conflict);
+    assert_eq!(host.calls().len(), 6);
+}
+
+#[tokio::test]
+async fn what_the_host_calls_a_value_is_given_back_with_its_removal() {
+    let host = Host::new(RecordModel::Value);
+    let ledger = ledger(&[("host", &host)], Clock::system()).await;
+    host.answer([Answer::Handle("#17")]);
+    let record = record("host", "", "a");
+    ledger.present(owner(1), record.clone(), 60).await.unwrap();
+    ledger.release(owner(1), record).await.unwrap();
     assert!(ledger.quiet(Duration::from_secs(10)).await.is_empty());
-    assert!(host.asked.load(Ordering::Relaxed) >= 3);
+    assert_eq!(host.changes(), [["+a"], ["-a#17"]]);
+}
+
+#[tokio::test]
+async fn a_value_is_there_once_the_host_says_that_it_is_everywhere() {
+    let (clock, hands) = Clock::virtual_at(jiff::Timestamp::UNIX_EPOCH);
+    let host = Host::new(RecordModel::SetWithProof);
+    host.answer([Answer::Ticket("c1")]);
+    host.state.lock().unwrap().settles = [Settled::NotYet, Settled::NotYet].into();
+    let ledger = ledger(&[("host", &host)], clock).await;
+    let there = tokio::spawn(async move {
+        ledger
+            .present(owner(1), record("host", "", "a"), 60)
+            .await
+            .unwrap();
+        ledger
+    });
+    let mut passed = 0;
+    while !there.is_finished() {
+        hands.advance(Duration::from_millis(100));
+        passed += 1;
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        assert!(passed < 1_000, "it never was");
+    }
+    there.await.unwrap();
+    assert_eq!(host.state.lock().unwrap().settled, 3);
+    // Looks after 2, 3 and 4.5 s.
+    assert!((95..110).contains(&passed), "{passed}");
+}
+
+#[tokio::test]
+async fn a_name_with_room_for_one_value_has_the_next_one_wait_for_it() {
+    let host = Host::new(RecordModel::Slots(1));
+    let ledger = ledger(&[("host", &host)], Clock::system()).await;
+    let (a, b) = (record("host", "", "a"), record("host", "", "b"));
+    ledger.present(owner(1), a.clone(), 60).await.unwrap();
+    let second = {
+        let (ledger, b) = (ledger.clone(), b.clone());
+        tokio::spawn(async move { ledger.present(owner(2), b, 60).await })
+    };
+    // Its own value once more is none beyond it.
+    ledger.present(owner(3), a.clone(), 60).await.unwrap();
+    assert!(!second.is_finished());
+    ledger.release(owner(1), a.clone()).await.unwrap();
+    assert!(!second.is_finished());
+    ledger.release(owner(3), a).await.unwrap();
+    second.await.unwrap().unwrap();
+    ledger.release(owner(2), b).await.unwrap();
+    assert!(ledger.quiet(Duration::from_secs(10)).await.is_empty());
+    assert_eq!(host.changes(), [["+a"], ["+a"], ["-a"], ["+b"], ["-b"]]);
+}
+
+#[tokio::test]
+async fn a_zone_at_two_hosts_is_written_at_both() {
+    let (one, other) = (Host::new(RecordModel::Value), Host::new(RecordModel::Value));
+    let ledger = ledger(&[("one", &one), ("other", &other)], Clock::system()).await;
+    let both = joint_name(["other", "one"]);
+    let record = record(&both, r#"["1","2"]"#, "a");
+    one.answer([Answer::Handle("#1")]);
+    ledger.present(owner(1), record.clone(), 60).await.unwrap();
+    ledger.release(owner(1), record.clone()).await.unwrap();
+    assert!(ledger.quiet(Duration::from_secs(10)).await.is_empty());
+    assert_eq!(one.changes(), [["+a"], ["-a#1"]]);
+    assert_eq!(other.changes(), [["+a"], ["-a"]]);
+    // What one refuses may be at the other.
+    other.answer([Answer::Refuse(ErrorKind::Permission)]);
+    let refused = ledger.present(owner(2), record.clone(), 60).await;
+    assert!(
+        matches!(refused, Err(PresentError::Provider(_))),
+        "{refused:?}"
+    );
+    ledger.release(owner(2), record).await.unwrap();
+    assert!(ledger.quiet(Duration::from_secs(10)).await.is_empty());
+    assert_eq!(one.changes().last().unwrap(), &["-a"]);
 }

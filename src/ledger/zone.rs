@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_providers::clock::Clock;
-use countersign_providers::record::Zone;
-use countersign_providers::{Provider, ProviderError};
+use countersign_providers::record::{DnsName, RrSet, Zone};
+use countersign_providers::{Provider, RecordModel};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::batch::Batch;
-use super::batch::CALL_DEADLINE;
-use super::{Approaching, Hosts, Inner, Leaving, PREFIX, PresentError, key};
+use super::batch::{Batch, CALL_DEADLINE, Outcome};
+use super::hosts::Hosts;
+use super::settle::settled;
+use super::{Approaching, Inner, Leaving, PREFIX, PresentError, key};
 use crate::engine::EffectId;
+use crate::engine::attempt::TTL;
 use crate::engine::ledger::{Effect, Entry, Event, Owner, RecordId};
 use crate::measure::{self, Call};
 use crate::store::{Keep, Saved, Session, StoreError, Write};
@@ -58,6 +60,8 @@ pub(super) struct ZoneTask {
     approaching: watch::Receiver<Approaching>,
     leaving: watch::Sender<HashMap<(String, Zone), Leaving>>,
     entries: BTreeMap<RecordId, Saved<Entry>>,
+    /// Those for whose values their names have no room yet.
+    held: BTreeMap<RecordId, Vec<Waiter>>,
 }
 
 impl ZoneTask {
@@ -79,6 +83,7 @@ impl ZoneTask {
                 .into_iter()
                 .map(|e| (e.value.record.clone(), e))
                 .collect(),
+            held: BTreeMap::new(),
         }
     }
 
@@ -137,7 +142,7 @@ impl ZoneTask {
 
     /// Saves what is wanted, asks the host, saves what came.
     async fn round(&mut self, gathered: Vec<Request>) {
-        let mut waiting: BTreeMap<RecordId, Vec<Waiter>> = BTreeMap::new();
+        let mut waiting = std::mem::take(&mut self.held);
         let mut released = Vec::new();
         let before = self.entries.clone();
         let now = self.clock.now();
@@ -194,56 +199,95 @@ impl ZoneTask {
     }
 
     async fn ask(&mut self, now: Timestamp, mut waiting: BTreeMap<RecordId, Vec<Waiter>>) {
+        let Some(host) = self.hosts.host(&self.at.0) else {
+            return;
+        };
         let mut batch = Batch::default();
         let mut looks = Vec::new();
+        let mut room = Room::of(&*host, self.entries.values().map(|entry| &entry.value));
         for (record, entry) in &self.entries {
             let due = entry.value.pending(now).effects.into_iter().next();
             match (waiting.get(record), due) {
                 (Some(waiters), _) if entry.value.owners().next().is_some() => {
-                    batch.ensure(record, waiters.first().map_or(0, |waiter| waiter.ttl));
+                    if room.take(&entry.value) {
+                        batch.ensure(record, waiters.first().map_or(TTL, |waiter| waiter.ttl));
+                    } else {
+                        self.held.extend(waiting.remove_entry(record));
+                    }
                 }
-                (_, Some((_, Effect::Remove))) => batch.remove(record),
+                (_, Some((_, Effect::Remove))) => batch.remove(&entry.value),
                 (_, Some((id, Effect::Look))) => looks.push((id, record.clone())),
                 _ => {}
             }
         }
-        let Some(host) = self.hosts.host(&self.at.0) else {
-            return;
-        };
+        let left = self.left(batch.changes().map(|change| &change.name));
         let clock = self.clock.clone();
         let (provider, zone) = self.at.clone();
-        batch
-            .perform(
-                &provider,
-                &*host,
-                &zone,
-                &clock,
-                |record, ensured, result| {
-                    self.told(record, ensured, &result);
-                    for waiter in waiting.remove(record).into_iter().flatten() {
-                        let _ = waiter
-                            .reply
-                            .send(result.clone().map_err(PresentError::Provider));
+        let mut unsettled: BTreeMap<String, Vec<Waiter>> = BTreeMap::new();
+        let told = |outcome: Outcome<'_>| {
+            let waiters = waiting.remove(outcome.record).unwrap_or_default();
+            match (&outcome.result, outcome.ticket) {
+                (Ok(_), Some(ticket)) if !waiters.is_empty() => {
+                    unsettled
+                        .entry(ticket.to_owned())
+                        .or_default()
+                        .extend(waiters);
+                }
+                (result, _) => {
+                    for waiter in waiters {
+                        let result = result.clone().map(drop).map_err(PresentError::Provider);
+                        let _ = waiter.reply.send(result);
                     }
-                },
-            )
-            .await;
+                }
+            }
+            self.told(outcome);
+        };
+        (batch.perform(&provider, &*host, &zone, &left, &clock, told)).await;
         // Wanted by one and given up by the same before it was asked for.
         for waiter in waiting.into_values().flatten() {
             let _ = waiter.reply.send(Ok(()));
         }
+        for (ticket, waiters) in unsettled {
+            let (provider, host, clock) = (provider.clone(), Arc::clone(&host), clock.clone());
+            tokio::spawn(async move {
+                settled(&provider, host, &ticket, &clock).await;
+                for waiter in waiters {
+                    let _ = waiter.reply.send(Ok(()));
+                }
+            });
+        }
         self.look(&*host, looks).await;
     }
 
+    /// What the host was left with at `names`, as far as is known.
+    fn left<'n>(&self, names: impl Iterator<Item = &'n DnsName>) -> Vec<RrSet> {
+        let mut left: BTreeMap<&DnsName, Vec<String>> =
+            names.map(|name| (name, Vec::new())).collect();
+        for (record, entry) in &self.entries {
+            if let Some(values) = left.get_mut(&record.name)
+                && entry.value.was_left()
+            {
+                values.push(record.value.clone());
+            }
+        }
+        let left = left.into_iter().filter(|(_, values)| !values.is_empty());
+        let set = |(name, values): (&DnsName, Vec<String>)| RrSet {
+            name: name.clone(),
+            ttl: Some(TTL),
+            values,
+        };
+        left.map(set).collect()
+    }
+
     /// Notes what the host said of one value.
-    fn told(&mut self, record: &RecordId, ensured: bool, result: &Result<(), ProviderError>) {
+    fn told(&mut self, outcome: Outcome<'_>) {
         let now = self.clock.now();
-        let Some(entry) = self.entries.get_mut(record) else {
+        let Some(entry) = self.entries.get_mut(outcome.record) else {
             return;
         };
-        let event = match ensured {
-            true => Event::Ensured(result.clone()),
-            false => Event::Removed(result.clone()),
+        let event = match outcome.ensured {
+            true => Event::Ensured(outcome.result),
+            false => Event::Removed(outcome.result.map(drop)),
         };
         entry.value.apply(now, event);
     }
@@ -328,9 +372,28 @@ impl ZoneTask {
             .collect();
     }
 
+    /// Whether there is room now for a value that had to wait for it.
+    fn has_room_for_held(&self) -> bool {
+        let host = match self.held.is_empty() {
+            true => return false,
+            false => self.hosts.host(&self.at.0),
+        };
+        host.is_some_and(|host| {
+            let mut room = Room::of(&*host, self.entries.values().map(|entry| &entry.value));
+            let held = self
+                .held
+                .keys()
+                .filter_map(|record| self.entries.get(record));
+            held.into_iter().any(|entry| room.take(&entry.value))
+        })
+    }
+
     /// When an entry wants something by itself.
     fn wake(&self) -> Option<Timestamp> {
         let now = self.clock.now();
+        if self.has_room_for_held() {
+            return Some(now);
+        }
         let wakes = self.entries.values().filter_map(|entry| {
             let pending = entry.value.pending(now);
             // What is to be added is asked for by its attempt.
@@ -359,5 +422,35 @@ impl ZoneTask {
             let new = Leaving { values, failure };
             zones.insert(at, new.clone()).as_ref() != Some(&new)
         });
+    }
+}
+
+/// How many more values each name has room for; where the host has no limit, always one more.
+struct Room {
+    slots: Option<usize>,
+    taken: BTreeMap<DnsName, usize>,
+}
+
+impl Room {
+    fn of<'e>(host: &dyn Provider, entries: impl Iterator<Item = &'e Entry>) -> Self {
+        let slots = match host.traits().model {
+            RecordModel::Slots(slots) => Some(slots),
+            _ => None,
+        };
+        let mut taken = BTreeMap::new();
+        for entry in entries.filter(|entry| entry.was_left()) {
+            *taken.entry(entry.record.name.clone()).or_default() += 1;
+        }
+        Self { slots, taken }
+    }
+
+    /// Whether there is room for `entry`, which then is taken.
+    fn take(&mut self, entry: &Entry) -> bool {
+        let taken = self.taken.entry(entry.record.name.clone()).or_default();
+        let is_there = self.slots.is_none_or(|slots| *taken < slots) || entry.was_left();
+        if is_there && !entry.was_left() {
+            *taken += 1;
+        }
+        is_there
     }
 }

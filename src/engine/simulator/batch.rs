@@ -217,7 +217,7 @@ impl Life<'_> {
                     {
                         error.kind = ErrorKind::Conflict;
                     }
-                    ledger::Event::Ensured(result)
+                    ledger::Event::Ensured(result.map(|()| None))
                 }
                 _ => ledger::Event::Removed(result),
             };
@@ -361,7 +361,7 @@ impl Life<'_> {
         }
         for (record, event) in events {
             if let ledger::Event::Ensured(result) = event {
-                self.tell_presenters(record, result);
+                self.tell_presenters(record, &result.clone().map(drop));
             }
         }
         None
@@ -439,6 +439,7 @@ fn change((record, _, effect): &Part) -> Change {
         name: record.name.clone(),
         value: record.value.clone(),
         ttl: attempt::TTL,
+        handle: None,
     }
 }
 

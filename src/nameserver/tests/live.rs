@@ -59,6 +59,7 @@ impl Bench {
             name: name(host),
             value: value.to_owned(),
             ttl: 60,
+            handle: None,
         };
         let applied = self
             .server
@@ -161,6 +162,7 @@ impl Fixture for Bench {
             name: name.clone(),
             value: value.to_owned(),
             ttl,
+            handle: None,
         };
         let provider = self.server.provider();
         provider
