@@ -24,6 +24,7 @@ use crate::engine::names::CertificateName;
 use crate::engine::timekeeping::Timekeeper;
 use crate::ledger::Ledger;
 use crate::nameserver::{self, Nameserver, NameserverError};
+use crate::run::holders::Zones;
 use crate::run::progress::Watchers;
 use crate::run::shared::{
     AccountLock, Authority, Destination, Notices, Shared, Turns, Wanted, specification,
@@ -149,6 +150,7 @@ impl Daemon {
             nameserver,
             watchers,
             turns: Turns::default(),
+            zones: Zones::default(),
             timekeeper: Arc::new(Mutex::new(Timekeeper::new(None))),
         };
         Ok(Self {
@@ -185,6 +187,7 @@ impl Daemon {
             nameserver: was.nameserver.clone(),
             watchers: was.watchers.clone(),
             turns: was.turns.clone(),
+            zones: Zones::default(),
             timekeeper: Arc::clone(&was.timekeeper),
             notices: was.notices.clone(),
             // What needs a restart is compared with what runs, also the next time.
@@ -353,7 +356,9 @@ fn nameserver_settings(settings: &config::NameserverSettings) -> nameserver::Set
 fn wanted(certificate: &config::Certificate) -> Wanted {
     Wanted {
         specification: specification(certificate),
-        provider: certificate.provider.as_ref().map(ToString::to_string),
+        providers: (certificate.providers.iter())
+            .map(ToString::to_string)
+            .collect(),
         authorities: certificate
             .authorities
             .iter()

@@ -19,6 +19,15 @@ impl Several {
         Self(members)
     }
 
+    /// `zone` at all of them: `zones` has each one's own, in the order of the members.
+    pub fn zone(name: &DnsName, zones: &[Zone]) -> Zone {
+        let ids: Vec<&str> = zones.iter().map(|zone| zone.id.as_str()).collect();
+        Zone {
+            name: name.clone(),
+            id: json(&ids),
+        }
+    }
+
     /// The member's own zone among those that stand in a zone of all.
     fn parts(&self, zone: &Zone) -> Result<Vec<Zone>, ProviderError> {
         let ids: Vec<String> = serde_json::from_str(&zone.id).unwrap_or_default();

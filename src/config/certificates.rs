@@ -144,8 +144,8 @@ impl Checker {
         let names = self.identifiers(at, certificate.names.as_deref().unwrap_or_default());
         let key = (certificate.key.as_ref())
             .map_or(Some(shared.key), |it| self.key_type(&at.key("key"), it));
-        let provider = (certificate.provider.as_ref())
-            .map(|it| self.provider_name(&at.key("provider"), it, shared.defined));
+        let providers = (certificate.provider.as_ref())
+            .map(|it| self.provider_names(&at.key("provider"), it, shared.defined));
         let authorities = match &certificate.authorities {
             Some(named) => self.authority_names(&at.key("authorities"), named, shared.defined),
             None => Some(shared.authorities.clone()),
@@ -155,7 +155,7 @@ impl Checker {
         Some(Certificate {
             names: names?,
             key: key?,
-            provider: optional(provider)?,
+            providers: optional(providers)?.unwrap_or_default(),
             authorities: authorities?,
             deliver: deliver?,
         })
@@ -205,35 +205,24 @@ impl Checker {
         good.then_some(parsed)
     }
 
-    fn provider_name(
+    fn provider_names(
         &mut self,
         at: &Path<'_>,
-        provider: &OneOrMany,
+        given: &OneOrMany,
         defined: &Defined<'_>,
-    ) -> Option<ProviderName> {
-        match provider {
+    ) -> Option<Vec<ProviderName>> {
+        let names = match given {
             OneOrMany::One(name) => {
                 self.reference(at, name, "provider", &defined.providers)?;
-                ProviderName::parse(name)
+                return ProviderName::parse(name).map(|name| vec![name]);
             }
-            OneOrMany::Many(names) if names.len() == 1 => {
-                self.reference(&at.index(0), &names[0], "provider", &defined.providers)?;
-                ProviderName::parse(&names[0])
-            }
-            OneOrMany::Many(names) if names.is_empty() => {
-                self.problems.value(
-                    at,
-                    "this list is empty; it wants the name of a provider",
-                    format!("defined: {}", listed(&defined.providers)),
-                );
-                None
-            }
-            OneOrMany::Many(_) => {
-                self.problems
-                    .later(at, "writing to several providers", "name one provider");
-                None
-            }
-        }
+            OneOrMany::Many(names) => names,
+        };
+        self.no_repetition(at, names);
+        self.each(at, names, "provider", |this, here, name| {
+            this.reference(here, name, "provider", &defined.providers)?;
+            ProviderName::parse(name)
+        })
     }
 
     fn authority_names(
@@ -242,6 +231,14 @@ impl Checker {
         texts: &[String],
         defined: &Defined<'_>,
     ) -> Option<Vec<AuthorityName>> {
+        self.no_repetition(at, texts);
+        self.each(at, texts, "authority", |this, here, text| {
+            this.reference(here, text, "authority", &defined.authorities)?;
+            AuthorityName::parse(text)
+        })
+    }
+
+    fn no_repetition(&mut self, at: &Path<'_>, texts: &[String]) {
         let mut seen = BTreeSet::new();
         for (index, text) in texts.iter().enumerate() {
             if !seen.insert(text) {
@@ -252,10 +249,6 @@ impl Checker {
                 );
             }
         }
-        self.each(at, texts, "authority", |this, here, text| {
-            this.reference(here, text, "authority", &defined.authorities)?;
-            AuthorityName::parse(text)
-        })
     }
 
     /// Something that is defined elsewhere.

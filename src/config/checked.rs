@@ -193,8 +193,9 @@ pub struct Certificate {
     pub names: Vec<Identifier>,
     /// The kind of its key.
     pub key: KeyType,
-    /// The provider that proves the names; `None`: found by delegation and by the zones that each provider holds.
-    pub provider: Option<ProviderName>,
+    /// The providers that prove the names, all of them; none: found by delegation and by the zones that each provider
+    /// holds.
+    pub providers: Vec<ProviderName>,
     /// The authorities to try, in this order; at least one.
     pub authorities: Vec<AuthorityName>,
     /// Where it goes.

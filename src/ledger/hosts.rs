@@ -40,6 +40,11 @@ pub fn joint_name<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
     names.join(&BETWEEN.to_string())
 }
 
+/// The same for people.
+pub fn spoken(name: &str) -> String {
+    members(name).collect::<Vec<_>>().join(" and ")
+}
+
 /// The providers that a name stands for: one, unless it is a joint one.
 pub fn members(name: &str) -> impl Iterator<Item = &str> {
     name.split(BETWEEN)

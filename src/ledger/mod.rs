@@ -22,7 +22,7 @@ use crate::engine::ledger::{Entry, Event, Owner, RecordId};
 use crate::store::{Key, Saved, Session, StoreError};
 
 use hosts::Hosts;
-pub use hosts::{joint_name, members};
+pub use hosts::{joint_name, members, spoken};
 use zone::{Request, ZoneTask};
 
 /// Under which keys entries are kept.

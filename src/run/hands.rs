@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use countersign_providers::ErrorKind;
 use countersign_providers::secret::Secret;
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -16,7 +17,7 @@ use crate::engine::certificate::{Issued, Specification};
 use crate::engine::ledger::{Owner, RecordId};
 use crate::engine::reaction::{Failure, Whose};
 use crate::engine::renewal::renew_at;
-use crate::ledger::PresentError;
+use crate::ledger::{self, PresentError};
 use crate::store::Write;
 
 /// What came of an effect.
@@ -157,13 +158,20 @@ impl Hands {
     }
 
     async fn present(&self, part: usize, owner: Owner, record: RecordId) -> Result<Done, Failure> {
+        let (provider, zone) = (record.provider.clone(), record.zone.name.clone());
         let note = format!(
-            "the TXT record at {} is in the zone {} of provider {}",
-            record.name, record.zone.name, record.provider
+            "the TXT record at {} is in the zone {zone} of provider {}",
+            record.name,
+            ledger::spoken(&provider)
         );
         match self.shared.ledger.present(owner, record, TTL).await {
             Ok(()) => Ok(Done::of(Event::Presented(part, Ok(()))).with(note)),
-            Err(PresentError::Provider(error)) => Ok(Done::of(Event::Presented(part, Err(error)))),
+            Err(PresentError::Provider(error)) => {
+                if error.kind == ErrorKind::ZoneMissing {
+                    self.shared.zones.forget(&provider, &zone);
+                }
+                Ok(Done::of(Event::Presented(part, Err(error))))
+            }
             Err(PresentError::Store(error)) => Err(store_failure(error)),
             Err(error @ PresentError::NoProvider(_)) => {
                 Err(Failure::new(Whose::You, error.to_string()))
@@ -262,9 +270,10 @@ fn draw() -> f64 {
 fn described(name: &str, provider: &str, walk: &Walk) -> String {
     let path: Vec<String> = locate::path(walk).iter().map(ToString::to_string).collect();
     format!(
-        "{name}: {} in the zone {} of provider {provider}, {}",
+        "{name}: {} in the zone {} of provider {}, {}",
         path.join(" → "),
         walk.zone,
+        ledger::spoken(provider),
         match walk.servers.len() {
             1 => "1 nameserver".to_owned(),
             many => format!("{many} nameservers"),

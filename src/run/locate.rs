@@ -1,26 +1,21 @@
 //! Where a challenge name leads: the walk, then whoever holds the zone that it ends in.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use countersign_providers::clock::later;
-use countersign_providers::record::{DnsName, Zone};
-use countersign_providers::{Context, ErrorKind, ProviderError};
-
-use futures_util::future::join_all;
+use countersign_providers::record::DnsName;
+use countersign_providers::{ErrorKind, ProviderError};
 
 use super::BUILT_IN;
+use super::holders::{Nobody, holder};
 use super::shared::{Authority, Shared, Wanted};
 use crate::dns::{DnsError, DnsErrorKind, Walk, Whose as Blame};
 use crate::engine::attempt::{LocateFault, Located};
 use crate::engine::names::Identifier;
 use crate::engine::reaction::{Failure, Whose};
-use crate::measure::{self, Call};
-
-/// A provider has this long to say which zones it holds.
-const ZONES_DEADLINE: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// However quick a provider is: a server that does not answer is given up after ten seconds.
-const LEAST_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+const LEAST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Finds the owner name, the zone, its provider and its servers.
 pub async fn locate(
@@ -45,11 +40,16 @@ pub async fn locate(
         fault
     })?;
     tracing::trace!(%name, owner = %walk.owner, zone = %walk.zone, "located");
-    let (provider, zone) = holder(shared, wanted, &walk).await?;
+    let (provider, zone) =
+        (holder(shared, wanted, &walk).await).map_err(|nobody| match nobody {
+            Nobody::For(failure) => final_fault(failure),
+            Nobody::Trouble(name, error) => provider_fault(&name, &error),
+        })?;
     if let (BUILT_IN, Some(deaf)) = (provider.as_str(), deaf) {
         return Err(final_fault(Failure::new(Whose::You, deaf.to_string())));
     }
-    let propagation = shared.providers[&provider].traits().propagation;
+    let host = shared.ledger.host(&provider);
+    let propagation = host.map_or(Duration::ZERO, |host| host.traits().propagation);
     let patience = propagation.max(LEAST_PATIENCE) + walk.remembered;
     let servers = walk.servers.iter().flat_map(|server| {
         server
@@ -69,81 +69,6 @@ pub async fn locate(
         patience,
     };
     Ok((located, walk))
-}
-
-/// Who holds the zone that the walk ended in: the one that the configuration names, else whoever says so.
-async fn holder(
-    shared: &Shared,
-    wanted: &Wanted,
-    walk: &Walk,
-) -> Result<(String, Zone), LocateFault> {
-    let mut held = Vec::new();
-    let mut trouble = None;
-    let candidates = shared
-        .providers
-        .iter()
-        .filter(|(name, _)| match &wanted.provider {
-            // What is delegated to the built-in nameserver goes there, whatever else is configured.
-            Some(only) => *name == only || *name == BUILT_IN,
-            None => true,
-        });
-    let deadline = later(shared.clock.now(), ZONES_DEADLINE);
-    let context = Context::new(shared.clock.clone(), deadline);
-    let asked = candidates.map(|(name, provider)| {
-        let context = &context;
-        async move {
-            let asked = context.clock.elapsed();
-            let zones = provider.zones(&walk.owner, context).await;
-            let refused = zones.as_ref().err().map(|error| error.kind);
-            let took = context.clock.elapsed() - asked;
-            measure::provider_called(name, Call::Zones, refused, took);
-            let found = zones.as_ref().map_or(0, Vec::len);
-            let error = zones.as_ref().err().map(tracing::field::display);
-            tracing::trace!(provider = name, owner = %walk.owner, found, error, "provider zones");
-            (name, zones)
-        }
-    });
-    for (name, zones) in join_all(asked).await {
-        match zones {
-            Ok(zones) => held.extend(zones.into_iter().map(|held| (name.clone(), held.zone))),
-            Err(error) => trouble = Some((name.clone(), error)),
-        }
-    }
-    if let Some(found) = held.iter().find(|(_, zone)| zone.name == walk.zone) {
-        return Ok(found.clone());
-    }
-    match trouble {
-        Some((name, error)) => Err(provider_fault(&name, &error)),
-        None => Err(final_fault(nobody(walk, &held))),
-    }
-}
-
-fn nobody(walk: &Walk, held: &[(String, Zone)]) -> Failure {
-    if !walk.zone.as_str().contains('.') {
-        let sentence = format!(
-            "the servers of the top-level zone {} know no domain for {}; it is misspelt, not registered, or not delegated",
-            walk.zone, walk.owner
-        );
-        return Failure::new(Whose::You, sentence);
-    }
-    let leads = match walk.owner == walk.asked {
-        true => String::new(),
-        false => format!(", where {} leads,", walk.asked),
-    };
-    let near = match held.first() {
-        None => String::new(),
-        Some((provider, zone)) => {
-            format!(
-                "; provider {provider} holds {}, which is not the zone that is asked",
-                zone.name
-            )
-        }
-    };
-    let sentence = format!(
-        "no provider holds the zone {} of {}{leads}{near}; configure the one that does, or delegate {} by CNAME to a zone that one holds",
-        walk.zone, walk.owner, walk.asked
-    );
-    Failure::new(Whose::You, sentence)
 }
 
 fn dns_fault(error: &DnsError) -> LocateFault {

@@ -6,6 +6,7 @@ pub mod delivering;
 pub mod forecast;
 mod hands;
 pub mod heartbeat;
+pub mod holders;
 mod job;
 pub mod journal;
 pub mod locate;

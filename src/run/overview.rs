@@ -414,7 +414,12 @@ async fn left(config: &Config, session: &Session) -> Result<Vec<Left>, StoreErro
     };
     let is_configured = |provider: &str| match provider {
         BUILT_IN => config.nameserver.is_some(),
-        other => config.providers.keys().any(|known| known.as_str() == other),
+        other => ledger::members(other).all(|member| {
+            config
+                .providers
+                .keys()
+                .any(|known| known.as_str() == member)
+        }),
     };
     // Of one that is removed and owned by nobody, only a late write is awaited.
     let is_there = |entry: &Entry| entry.is_withdrawing() || entry.owners().next().is_some();

@@ -10,6 +10,7 @@ use countersign_providers::clock::Clock;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::holders::Zones;
 use super::progress::Watchers;
 use crate::acme;
 use crate::config::{self, Config};
@@ -53,6 +54,8 @@ pub struct Shared {
     pub watchers: Watchers,
     /// Certificates with the same names at the same account take turns: they would get the same order.
     pub turns: Turns,
+    /// Which zones the providers hold.
+    pub zones: Zones,
 }
 
 impl Shared {
@@ -139,8 +142,8 @@ pub type AccountLock = Mutex<Option<(Duration, Failure)>>;
 pub struct Wanted {
     /// What it must be.
     pub specification: Specification,
-    /// The provider that the configuration names.
-    pub provider: Option<String>,
+    /// The providers that the configuration names.
+    pub providers: Vec<String>,
     /// The authorities to ask, in order.
     pub authorities: Vec<String>,
     /// The same as `destinations`, as configured.

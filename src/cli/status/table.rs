@@ -10,6 +10,7 @@ use crate::engine::delivery::State as DeliveryState;
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::Whose;
 use crate::engine::renewal::{Due, Reason};
+use crate::ledger::spoken;
 use crate::run::BUILT_IN;
 use crate::run::overview::{Activity, Delivered, Overview, State, View};
 
@@ -258,7 +259,7 @@ fn leftovers(overview: &Overview, screen: Screen) {
         ));
         let host = match record.provider.as_str() {
             BUILT_IN => "the built-in nameserver".to_owned(),
-            provider => format!("provider {provider}"),
+            provider => format!("provider {}", spoken(provider)),
         };
         let why = match (record.is_configured, &record.failure) {
             (false, _) => {
