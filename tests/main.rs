@@ -26,6 +26,7 @@ mod plan;
 mod rfc2136;
 mod screens;
 mod servers;
+mod several;
 mod support;
 mod systemd;
 mod web;

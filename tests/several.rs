@@ -1,0 +1,106 @@
+//! A zone at two DNS hosts: two servers that know nothing of each other, and a delegation that names both.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::issuance::judge;
+use crate::support::bind::{Bind, RunningBind, Zone};
+use crate::support::command::Countersign;
+use crate::support::pebble::{Pebble, RunningPebble, Version};
+use crate::support::tsig::Key;
+use crate::support::{dns, ports, zone};
+
+const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
+const CHALLENGE: &str = "_acme-challenge.example.test";
+
+/// Two primaries of one zone, each with a foreign value of its own.
+struct Stage {
+    hosts: [RunningBind; 2],
+    key: Key,
+    pebble: RunningPebble,
+    _port: ports::Port,
+}
+
+impl Stage {
+    fn start() -> Self {
+        let (key, port) = (Key::sha256("acme"), ports::free());
+        let hosts = [ONE, OTHER].map(|address| {
+            let foreign = format!("_acme-challenge 120 TXT foreign-{address}\n");
+            let text = zone::text("example.test", &[ONE, OTHER], &foreign);
+            let grant = format!("grant acme name {CHALLENGE} TXT;");
+            let zone = Zone::primary("example.test", text).update_policy(&grant);
+            let bind = Bind::new().listen(address).port(port.number());
+            bind.key(&key).zone(zone).start()
+        });
+        // The authority asks the second one only: what is written at the first alone, it never sees.
+        let second = SocketAddr::new(OTHER, port.number());
+        let pebble = Pebble::new(Version::Newest, second).start();
+        Self {
+            hosts,
+            key,
+            pebble,
+            _port: port,
+        }
+    }
+
+    fn countersign(&self, provider: &str) -> Countersign {
+        let port = self.hosts[0].addr().port();
+        let host = |address: IpAddr| {
+            let key = &self.key;
+            format!(
+                "{{rfc2136: {{server: \"{address}:{port}\", tsig: {{name: {}, algorithm: {}, secret: {{file: \"{{dir}}/tsig\"}}}}}}}}",
+                key.name, key.algorithm
+            )
+        };
+        let program = Countersign::new(&format!(
+            "state: {{dir}}/state
+authorities:
+  pebble:
+    agree-to-terms: true
+    directory: {directory}
+    trust: {trust}
+providers:
+  one: {one}
+  other: {other}
+dns: {{look: roots, roots: [127.0.0.2], port: {port}}}
+certificates:
+  example: {{names: [example.test, \"*.example.test\"], {provider}, deliver: [{{files: {{directory: \"{{dir}}/out\"}}}}]}}
+",
+            directory = self.pebble.directory_url(),
+            trust = self.pebble.https_root().display(),
+            one = host(ONE),
+            other = host(OTHER),
+        ));
+        std::fs::write(program.path("tsig"), &self.key.secret).unwrap();
+        program
+    }
+
+    fn expect_clean(&self) {
+        for (host, address) in self.hosts.iter().zip([ONE, OTHER]) {
+            let foreign = format!("foreign-{address}");
+            assert_eq!(dns::txt(host.addr(), CHALLENGE), [foreign]);
+        }
+    }
+}
+
+#[test]
+fn what_a_list_of_providers_names_is_written_at_all_of_them() {
+    let stage = Stage::start();
+    let program = stage.countersign("provider: [other, one]");
+    program.run(&["renew"]).expect_code(0);
+    let names = ["example.test", "*.example.test"];
+    judge(&program.path("out"), &stage.pebble.issuing_root_pem(), &names);
+    stage.expect_clean();
+    let history = program.run(&["history", "example"]).expect_code(0).stdout;
+    assert!(history.contains("of provider one and other"), "{history}");
+}
+
+#[test]
+fn where_nothing_tells_two_holders_apart_nobody_is_written_to() {
+    let stage = Stage::start();
+    let program = stage.countersign("key: p256");
+    let refused = program.run(&["renew"]).expect_code(1);
+    let said = "the providers one, other all hold the zone example.test, and nothing tells which of them serves it";
+    assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    stage.expect_clean();
+}
