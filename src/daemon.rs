@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use countersign_providers::Provider;
 use countersign_providers::clock::Clock;
+use countersign_providers::cloudflare::Cloudflare;
 use countersign_providers::guard::Guard;
 use countersign_providers::rfc2136::Rfc2136;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -269,6 +270,7 @@ fn token() -> Result<String, StoreError> {
 
 fn provider(settings: &ProviderSettings) -> Arc<dyn Provider> {
     let plugin: Arc<dyn Provider> = match settings {
+        ProviderSettings::Cloudflare(settings) => Arc::new(Cloudflare::new(settings.clone())),
         ProviderSettings::Rfc2136(settings) => Arc::new(Rfc2136::new(settings.clone())),
     };
     Arc::new(Guard::new(plugin))

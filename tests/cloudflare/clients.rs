@@ -1,0 +1,1 @@
+//! Other clients of the API against the stand-in.
