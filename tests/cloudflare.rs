@@ -2,6 +2,7 @@
 //! one that only ours likes is found out.
 
 mod clients;
+mod end_to_end;
 mod errors;
 
 use std::collections::BTreeMap;

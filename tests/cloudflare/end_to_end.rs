@@ -1,0 +1,97 @@
+//! The main job with Pebble: its DNS, and ours, is read from the API, never from what Countersign keeps.
+
+use super::ZONE;
+use crate::issuance::judge;
+use crate::support::cloudflare::{Bridge, Cloudflare, State, Token};
+use crate::support::command::Countersign;
+use crate::support::pebble::{Pebble, RunningPebble, Version};
+
+const CHALLENGE: &str = "_acme-challenge.example.test";
+
+struct Scene {
+    api: Cloudflare,
+    bridge: Bridge,
+    pebble: RunningPebble,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let state = State::new(Token::usual()).zone(ZONE, "acme");
+        let mut state = state.zone("other.test", "acme");
+        let id = state.zone_id(ZONE);
+        // The bridge has one address.
+        state.zone_mut(&id).nameservers.truncate(1);
+        let api = Cloudflare::start(state);
+        let bridge = Bridge::start(&api);
+        let pebble = Pebble::new(Version::Newest, bridge.addr()).start();
+        Self {
+            api,
+            bridge,
+            pebble,
+        }
+    }
+
+    fn program(&self, more: &str, names: &str) -> Countersign {
+        let program = Countersign::new(&format!(
+            "state: {{dir}}/state
+authorities: {{pebble: {{agree-to-terms: true, directory: \"{directory}\", trust: {trust}}}}}
+providers: {{cf: {{cloudflare: {{token: {{file: \"{{dir}}/token\"}}, endpoint: \"{url}\"{more}}}}}}}
+dns: {{look: roots, roots: [127.0.0.1], port: {port}}}
+certificates:
+  example: {{names: {names}, deliver: [{{files: {{directory: \"{{dir}}/out\"}}}}]}}
+",
+            directory = self.pebble.directory_url(),
+            trust = self.pebble.https_root().display(),
+            url = self.api.url(),
+            port = self.bridge.addr().port(),
+        ));
+        std::fs::write(program.path("token"), Token::usual().secret).unwrap();
+        program
+    }
+}
+
+#[test]
+fn apex_and_wildcard_are_issued_through_cloudflare_and_nothing_of_ours_is_left() {
+    let scene = Scene::new();
+    let id = scene.api.state().zone_id(ZONE);
+    scene
+        .api
+        .state()
+        .add(&id, "TXT", CHALLENGE, "\"foreign\"", 120);
+    let program = scene.program("", "[example.test, \"*.example.test\"]");
+    program.run(&["renew", "--log", "debug"]).expect_code(0);
+    let names = ["example.test", "*.example.test"];
+    judge(
+        &program.path("out"),
+        &scene.pebble.issuing_root_pem(),
+        &names,
+    );
+    let left = [format!("{CHALLENGE} \"foreign\" 120 null")];
+    assert_eq!(scene.api.state().shown(&id), left);
+}
+
+#[test]
+fn a_token_that_only_edits_dns_is_enough_for_a_zone_with_its_id() {
+    let scene = Scene::new();
+    let id = scene.api.state().zone_id(ZONE);
+    {
+        let mut state = scene.api.state();
+        let token = state.token_mut();
+        token.zones = Some(vec![id.clone()]);
+    }
+    let program = scene.program(
+        &format!(", zones: {{{ZONE}: \"{id}\"}}"),
+        "[www.example.test]",
+    );
+    program.run(&["renew"]).expect_code(0);
+    assert_eq!(scene.api.asked(), "list batch list batch");
+    assert_eq!(scene.api.state().shown(&id), [""; 0]);
+}
+
+#[test]
+fn the_usual_order_of_one_name_takes_few_calls() {
+    let scene = Scene::new();
+    let program = scene.program("", "[www.example.test]");
+    program.run(&["renew"]).expect_code(0);
+    assert_eq!(scene.api.asked(), "zones zones zones list batch list batch");
+}
