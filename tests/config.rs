@@ -200,6 +200,7 @@ providers:
   b: {rfc2136: {server: 127.0.0.1, tsig: {keyfile: closed}}}
   c: {rfc2136: {server: 127.0.0.1, tsig: {keyfile: missing}}}
   d: {rfc2136: {server: 127.0.0.1, tsig: {name: k, algorithm: hmac-sha256, secret: {command: [/bin/false]}}}}
+  e: {cloudflare: {token: {file: no-token}}}
 certificates: {x: {names: [x.test]}}
 ";
     let config = Config::parse(&directory.path().join("c.yaml"), text).unwrap();
@@ -221,6 +222,10 @@ certificates: {x: {names: [x.test]}}
         (
             Severity::Error,
             "providers.c.rfc2136.tsig.keyfile: D/missing: No such file or directory (os error 2)",
+        ),
+        (
+            Severity::Error,
+            "providers.e.cloudflare.token: D/no-token: No such file or directory (os error 2)",
         ),
         (
             Severity::Error,

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use countersign_providers::contract::{absent, ensure};
 
 use super::{Bench, VALUE, ZONE, name};
-use crate::support::cloudflare::{Bridge, Token};
+use crate::support::cloudflare::Token;
+use crate::support::cloudflare::dns::Bridge;
 use crate::support::golden;
 use crate::support::process::{guarded, server, servers_directory, spawn};
 use crate::support::tsig;

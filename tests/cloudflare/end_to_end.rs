@@ -1,8 +1,12 @@
 //! The main job with Pebble: its DNS, and ours, is read from the API, never from what Countersign keeps.
 
+use tempfile::TempDir;
+
 use super::ZONE;
+use crate::canary::{Search, search_files, search_output};
 use crate::issuance::judge;
-use crate::support::cloudflare::{Bridge, Cloudflare, State, Token};
+use crate::support::cloudflare::dns::Bridge;
+use crate::support::cloudflare::{Cloudflare, State, Token};
 use crate::support::command::Countersign;
 use crate::support::pebble::{Pebble, RunningPebble, Version};
 
@@ -12,6 +16,7 @@ struct Scene {
     api: Cloudflare,
     bridge: Bridge,
     pebble: RunningPebble,
+    secrets: TempDir,
 }
 
 impl Scene {
@@ -24,29 +29,35 @@ impl Scene {
         let api = Cloudflare::start(state);
         let bridge = Bridge::start(&api);
         let pebble = Pebble::new(Version::Newest, bridge.addr()).start();
-        Self {
+        let scene = Self {
             api,
             bridge,
             pebble,
-        }
+            secrets: TempDir::new().unwrap(),
+        };
+        scene.write_token(&Token::usual().secret);
+        scene
     }
 
     fn program(&self, more: &str, names: &str) -> Countersign {
-        let program = Countersign::new(&format!(
+        Countersign::new(&format!(
             "state: {{dir}}/state
 authorities: {{pebble: {{agree-to-terms: true, directory: \"{directory}\", trust: {trust}}}}}
-providers: {{cf: {{cloudflare: {{token: {{file: \"{{dir}}/token\"}}, endpoint: \"{url}\"{more}}}}}}}
+providers: {{cf: {{cloudflare: {{token: {{file: {token}}}, endpoint: \"{url}\"{more}}}}}}}
 dns: {{look: roots, roots: [127.0.0.1], port: {port}}}
 certificates:
   example: {{names: {names}, deliver: [{{files: {{directory: \"{{dir}}/out\"}}}}]}}
 ",
+            token = self.secrets.path().join("token").display(),
             directory = self.pebble.directory_url(),
             trust = self.pebble.https_root().display(),
             url = self.api.url(),
             port = self.bridge.addr().port(),
-        ));
-        std::fs::write(program.path("token"), Token::usual().secret).unwrap();
-        program
+        ))
+    }
+
+    fn write_token(&self, text: &str) {
+        std::fs::write(self.secrets.path().join("token"), text).unwrap();
     }
 }
 
@@ -78,6 +89,7 @@ fn a_token_that_only_edits_dns_is_enough_for_a_zone_with_its_id() {
         let mut state = scene.api.state();
         let token = state.token_mut();
         token.zones = Some(vec![id.clone()]);
+        token.reads_zones = false;
     }
     let program = scene.program(
         &format!(", zones: {{{ZONE}: \"{id}\"}}"),
@@ -94,4 +106,30 @@ fn the_usual_order_of_one_name_takes_few_calls() {
     let program = scene.program("", "[www.example.test]");
     program.run(&["renew"]).expect_code(0);
     assert_eq!(scene.api.asked(), "zones zones zones list batch list batch");
+}
+
+#[test]
+fn the_token_is_seen_nowhere_whether_it_is_taken_or_refused() {
+    let scene = Scene::new();
+    let program = scene.program("", "[www.example.test]");
+    let mut search = Search::default();
+    let token = Token::usual().secret;
+    let wrong = token.chars().rev().collect::<String>();
+    search.add("the token", token.as_bytes());
+    search.add("the wrong token", wrong.as_bytes());
+    let run = |code| {
+        let done = program.run(&["renew", "--log", "trace"]).expect_code(code);
+        search_output(&search, "renew", &done);
+        done
+    };
+    scene.write_token(&wrong);
+    let told = run(1).stderr;
+    let sentence = "the token is unknown, expired or switched off";
+    assert!(told.contains(sentence), "{told}");
+    scene.write_token(&format!("{wrong}\n{token}"));
+    let told = run(1).stderr;
+    assert!(told.contains("holds a line end"), "{told}");
+    scene.write_token(&token);
+    run(0);
+    assert!(search_files(&search, program.directory()) > 5);
 }

@@ -6,6 +6,7 @@ use countersign_providers::cloudflare::{ENDPOINT, Settings};
 use countersign_providers::record::DnsName;
 
 use crate::config::checked::optional;
+use crate::config::names;
 use crate::config::problems::Path;
 use crate::config::raw::{self, Entries};
 use crate::config::scalars::Checker;
@@ -52,7 +53,9 @@ impl Checker {
                 continue;
             }
             let here = at.key(name);
-            let apex = self.host(&here, name);
+            let apex = names::host(name)
+                .map_err(|bad| self.problems.key(&here, bad.message, bad.hint))
+                .ok();
             let id = self.zone_id(&here, id.as_deref().unwrap_or_default());
             match apex.zip(id) {
                 Some((apex, id)) => drop(checked.insert(apex, id)),

@@ -1,7 +1,7 @@
 //! A stand-in for Cloudflare's API v4 on loopback: zones, records and tokens that behave as documented, counted calls, and
 //! the faults that a test chooses. The official SDK and other clients judge it in `tests/cloudflare.rs`.
 
-mod dns;
+pub mod dns;
 mod state;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,7 +17,6 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
-pub use dns::Bridge;
 pub use state::{State, Token};
 
 /// Where the API begins, as at the real one.
