@@ -1,12 +1,14 @@
 //! The main job with Pebble: its DNS, and ours, is read from the API, never from what Countersign keeps.
 
+use std::sync::{Arc, Mutex};
+
 use tempfile::TempDir;
 
 use super::ZONE;
 use crate::canary::{Search, search_files, search_output};
 use crate::issuance::judge;
 use crate::support::cloudflare::dns::Bridge;
-use crate::support::cloudflare::{Cloudflare, State, Token};
+use crate::support::cloudflare::{Cloudflare, Fate, State, Token};
 use crate::support::command::Countersign;
 use crate::support::pebble::{Pebble, RunningPebble, Version};
 
@@ -101,10 +103,20 @@ fn a_token_that_only_edits_dns_is_enough_for_a_zone_with_its_id() {
 }
 
 #[test]
-fn the_usual_order_of_one_name_takes_few_calls() {
+fn the_usual_order_takes_few_calls_and_each_record_says_whose_it_is() {
     let scene = Scene::new();
+    let id = scene.api.state().zone_id(ZONE);
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&shown);
+    scene.api.decide(move |_, state| {
+        seen.lock().unwrap().extend(state.shown(&id));
+        Fate::Pass
+    });
     let program = scene.program("", "[www.example.test]");
     program.run(&["renew"]).expect_code(0);
+    let shown = shown.lock().unwrap();
+    let (_, owner) = shown[0].split_once(" 60 countersign ").unwrap();
+    assert!(owner.len() >= 16, "the store's id: {owner}");
     assert_eq!(scene.api.asked(), "zones zones zones list batch list batch");
 }
 

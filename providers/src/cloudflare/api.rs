@@ -300,7 +300,8 @@ impl<'a> Api<'a> {
 impl<T> Page<T> {
     fn is_last(&self, page: usize, size: usize) -> bool {
         match self.pages {
-            Some(pages) => page >= pages,
+            // A list may become shorter while it is read.
+            Some(pages) => page >= pages || self.items.is_empty(),
             None => self.items.len() < size,
         }
     }
