@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use countersign_providers::Provider;
 use countersign_providers::clock::Clock;
+use countersign_providers::cloudflare::{self, Cloudflare};
 use countersign_providers::guard::Guard;
 use countersign_providers::rfc2136::Rfc2136;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -133,7 +134,7 @@ impl Daemon {
         }
         let living = living(&session).await?;
         let lives = |owner: &String| living.iter().any(|prefix| owner.starts_with(prefix));
-        let providers = providers(config, nameserver.as_deref(), None);
+        let providers = providers(config, &session, nameserver.as_deref(), None);
         let ledger =
             Ledger::start(session.clone(), providers.clone(), clock.clone(), lives).await?;
         let shared = Shared {
@@ -163,7 +164,7 @@ impl Daemon {
     pub async fn reload(&mut self, config: Config) -> Result<Vec<&'static str>, OpenError> {
         let was = &self.shared;
         let authorities = authorities(&config, &was.clock, &was.authorities)?;
-        let providers = providers(&config, was.nameserver.as_deref(), Some(was));
+        let providers = providers(&config, &was.session, was.nameserver.as_deref(), Some(was));
         let living = living(&was.session).await?;
         let lives = |owner: &String| living.iter().any(|prefix| owner.starts_with(prefix));
         was.ledger.use_hosts(providers.clone(), lives).await?;
@@ -218,13 +219,14 @@ async fn living(session: &Session) -> Result<BTreeSet<String>, StoreError> {
 /// Those that are as they were in `known` go on counting what they ask.
 fn providers(
     config: &Config,
+    session: &Session,
     nameserver: Option<&Nameserver>,
     known: Option<&Shared>,
 ) -> BTreeMap<String, Arc<dyn Provider>> {
     let configured = config.providers.iter().map(|(name, settings)| {
         let known = known.filter(|it| it.config.providers.get(name) == Some(settings));
         let known = known.and_then(|it| it.providers.get(name.as_str()));
-        let provider = known.map_or_else(|| provider(settings), Arc::clone);
+        let provider = known.map_or_else(|| provider(settings, session), Arc::clone);
         (name.to_string(), provider)
     });
     let mut providers: BTreeMap<String, Arc<dyn Provider>> = configured.collect();
@@ -270,8 +272,13 @@ fn token() -> Result<String, StoreError> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn provider(settings: &ProviderSettings) -> Arc<dyn Provider> {
+fn provider(settings: &ProviderSettings, session: &Session) -> Arc<dyn Provider> {
     let plugin: Arc<dyn Provider> = match settings {
+        ProviderSettings::Cloudflare(settings) => {
+            let owner = Some(session.store().id().to_owned());
+            let settings = settings.clone();
+            Arc::new(Cloudflare::new(cloudflare::Settings { owner, ..settings }))
+        }
         ProviderSettings::Rfc2136(settings) => Arc::new(Rfc2136::new(settings.clone())),
     };
     Arc::new(Guard::new(plugin))

@@ -26,7 +26,7 @@ const STEP: usize = 4;
 
 /// Finds pieces of secrets in every usual encoding.
 #[derive(Default)]
-struct Search {
+pub(crate) struct Search {
     /// By their first octets: the whole piece, whose it is, and how it is written.
     pieces: HashMap<[u8; KEY], Vec<(Vec<u8>, String)>>,
 }
@@ -34,7 +34,7 @@ struct Search {
 const KEY: usize = 8;
 
 impl Search {
-    fn add(&mut self, name: &str, secret: &[u8]) {
+    pub(crate) fn add(&mut self, name: &str, secret: &[u8]) {
         assert!(
             secret.len() >= PIECE,
             "{name} is too short to be told from chance"
@@ -314,7 +314,7 @@ if [ $# -gt 0 ]; then exec cat \"$1\"; fi
 }
 
 /// Nothing in what a command said.
-fn search_output(search: &Search, what: &str, finished: &Finished) {
+pub(crate) fn search_output(search: &Search, what: &str, finished: &Finished) {
     search.expect_none(&format!("stdout of {what}"), finished.stdout.as_bytes());
     search.expect_none(&format!("stderr of {what}"), finished.stderr.as_bytes());
 }
@@ -330,7 +330,7 @@ fn run_once(program: &Countersign) -> Finished {
 }
 
 /// Nothing in any file below `directory` but those that must hold a secret. How many were searched.
-fn search_files(search: &Search, directory: &Path) -> usize {
+pub(crate) fn search_files(search: &Search, directory: &Path) -> usize {
     files(directory)
         .iter()
         .filter(|path| {

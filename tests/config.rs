@@ -200,6 +200,7 @@ providers:
   b: {rfc2136: {server: 127.0.0.1, tsig: {keyfile: closed}}}
   c: {rfc2136: {server: 127.0.0.1, tsig: {keyfile: missing}}}
   d: {rfc2136: {server: 127.0.0.1, tsig: {name: k, algorithm: hmac-sha256, secret: {command: [/bin/false]}}}}
+  e: {cloudflare: {token: {file: no-token}}}
 certificates: {x: {names: [x.test]}}
 ";
     let config = Config::parse(&directory.path().join("c.yaml"), text).unwrap();
@@ -221,6 +222,10 @@ certificates: {x: {names: [x.test]}}
         (
             Severity::Error,
             "providers.c.rfc2136.tsig.keyfile: D/missing: No such file or directory (os error 2)",
+        ),
+        (
+            Severity::Error,
+            "providers.e.cloudflare.token: D/no-token: No such file or directory (os error 2)",
         ),
         (
             Severity::Error,
@@ -318,6 +323,13 @@ fn provider(rfc2136: &str) -> String {
     changed(
         "{server: \"192.0.2.53:53\", tsig: {keyfile: /etc/bind/acme.key}}",
         rfc2136,
+    )
+}
+
+fn cloudflare(settings: &str) -> String {
+    changed(
+        "rfc2136: {server: \"192.0.2.53:53\", tsig: {keyfile: /etc/bind/acme.key}}",
+        &format!("cloudflare: {settings}"),
     )
 }
 
@@ -443,14 +455,20 @@ fn cases() -> Vec<(&'static str, String)> {
         ("later-verify", with("deliver: [{files: {directory: /x}, verify: [{tls: \"127.0.0.1:443\"}]}]")),
         ("later-key", with("key: rsa2048")),
         ("later-doh", top("dns: {look: doh}")),
-        ("later-plugin", changed("rfc2136: {", "cloudflare: {")),
+        ("later-plugin", changed("rfc2136: {", "manual: {")),
         ("unknown-plugin", changed("rfc2136: {", "rfc2163: {")),
-        ("unknown-plugin-near-later", changed("rfc2136: {", "cloudfare: {")),
+        ("unknown-plugin-near-later", changed("rfc2136: {", "manul: {")),
         ("no-plugin", changed("{office: {rfc2136: {server: \"192.0.2.53:53\", tsig: {keyfile: /etc/bind/acme.key}}}}", "{office: {}}")),
         ("bad-server", provider("{server: \"http://192.0.2.53\"}")),
         ("bad-server-port", provider("{server: \"192.0.2.53:dns\"}")),
         ("no-server", provider("{tsig: {keyfile: /k}}")),
         ("bad-algorithm", tsig("{name: k, algorithm: hmac-md5, secret: {env: K}}")),
+        ("cloudflare-missing", cloudflare("{zones: {example.com: \"\"}}")),
+        ("cloudflare-zones", cloudflare("{token: {env: T}, zones: {example.com: example.com, \"*.b.test\": \"0123456789abcdef0123456789abcdef\"}}")),
+        ("cloudflare-bare-token", cloudflare("{token: hunter2}")),
+        ("endpoint-plain-http", cloudflare("{token: {env: T}, endpoint: \"http://api.test/v4\"}")),
+        ("endpoint-not-a-url", cloudflare("{token: {env: T}, endpoint: api.test}")),
+        ("endpoint-password", cloudflare("{token: {env: T}, endpoint: \"https://user:hunter2@api.test/v4\"}")),
         ("tsig-both", tsig("{keyfile: /k, name: k}")),
         ("tsig-neither", tsig("{}")),
         ("tsig-parts", tsig("{name: k}")),

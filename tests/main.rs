@@ -12,6 +12,7 @@ mod architecture;
 mod authority;
 mod canary;
 mod cli;
+mod cloudflare;
 mod config;
 mod control;
 mod daemon;

@@ -5,6 +5,7 @@
 //! read-back and clean-up are the core's and are written once, outside this crate.
 
 pub mod clock;
+pub mod cloudflare;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 pub mod error;

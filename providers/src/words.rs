@@ -1,7 +1,11 @@
 //! Words of others and of errors, made fit for one line that a person reads.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::io;
+
+/// A sentence names so many things and counts the rest.
+const SHOWN: usize = 3;
 
 /// `text` on one line without control characters, at most `max` characters.
 pub fn printable(text: &str, max: usize) -> String {
@@ -70,4 +74,24 @@ pub fn innermost(error: &dyn Error) -> String {
         next = error.source();
     }
     innermost
+}
+
+/// The first few, and how many more there are.
+pub fn listed<T: Display>(all: &[T]) -> String {
+    let shown: Vec<String> = all.iter().take(SHOWN).map(T::to_string).collect();
+    match all.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_three_and_counts_the_rest() {
+        assert_eq!(listed(&["a", "b", "c"]), "a, b, c");
+        assert_eq!(listed(&["a", "b", "c", "d", "e"]), "a, b, c and 2 more");
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path as FilePath, PathBuf};
 
+use countersign_providers::cloudflare;
 use countersign_providers::record::DnsName;
 use countersign_providers::rfc2136;
 use countersign_providers::secret::SecretSource;
@@ -148,6 +149,8 @@ pub struct ExternalAccount {
 /// The settings of one provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProviderSettings {
+    /// Cloudflare.
+    Cloudflare(cloudflare::Settings),
     /// DNS UPDATE.
     Rfc2136(rfc2136::Settings),
 }

@@ -128,14 +128,8 @@ impl Config {
             let path = format!("authorities.{}.external-account.mac-key", authority.name);
             all.extend(account.map(|it| (path.clone(), it.mac_key.clone())));
         }
-        for (name, ProviderSettings::Rfc2136(settings)) in &self.providers {
-            let path = format!("providers.{name}.rfc2136.tsig");
-            all.extend(settings.tsig.as_ref().map(|tsig| match tsig {
-                Tsig::KeyFile(file) => {
-                    (format!("{path}.keyfile"), SecretSource::File(file.clone()))
-                }
-                Tsig::Parts { secret, .. } => (format!("{path}.secret"), secret.clone()),
-            }));
+        for (name, settings) in &self.providers {
+            all.extend(provider_secrets(&format!("providers.{name}"), settings));
         }
         for (nth, channel) in self.alerts.iter().enumerate() {
             if let AlertChannel::Smtp(smtp) = channel {
@@ -149,6 +143,25 @@ impl Config {
         let mut seen = BTreeSet::new();
         all.retain(|(_, source)| seen.insert(source.describe()));
         all
+    }
+}
+
+/// The secrets of one provider, each with its path.
+fn provider_secrets(path: &str, settings: &ProviderSettings) -> Vec<(String, SecretSource)> {
+    match settings {
+        ProviderSettings::Cloudflare(settings) => {
+            vec![(format!("{path}.cloudflare.token"), settings.token.clone())]
+        }
+        ProviderSettings::Rfc2136(settings) => {
+            let path = format!("{path}.rfc2136.tsig");
+            let tsig = settings.tsig.iter().map(|tsig| match tsig {
+                Tsig::KeyFile(file) => {
+                    (format!("{path}.keyfile"), SecretSource::File(file.clone()))
+                }
+                Tsig::Parts { secret, .. } => (format!("{path}.secret"), secret.clone()),
+            });
+            tsig.collect()
+        }
     }
 }
 

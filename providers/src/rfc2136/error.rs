@@ -11,14 +11,13 @@ use hickory_proto::rr::rdata::tsig::TsigError;
 use super::message::Reply;
 use super::tsig::{FUDGE, Key, KeyError, Signature};
 use crate::record::DnsName;
+use crate::words::listed;
 use crate::{ErrorKind, ProviderError};
 
 /// What PowerDNS leaves us to say: it does not sign a refusal that has to do with the key.
 const NOT_SAID_WHICH: &str = "key, secret, clock or address refused; the server does not say which";
 /// Knot says BADKEY for both.
 const UNKNOWN_OR_NOT_ALLOWED: &str = "key unknown, or not allowed to change this name";
-/// A sentence names so many names and counts the rest.
-const NAMES_SHOWN: usize = 3;
 
 /// What a reply is about, for the sentence about it.
 pub(super) struct Blame<'a> {
@@ -460,18 +459,6 @@ fn skew(server_time: Option<u64>, now: u64) -> String {
     )
 }
 
-fn listed(names: &[DnsName]) -> String {
-    let shown: Vec<&str> = names
-        .iter()
-        .take(NAMES_SHOWN)
-        .map(DnsName::as_str)
-        .collect();
-    match names.len().saturating_sub(NAMES_SHOWN) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
-}
-
 /// The code as the registry spells it.
 fn mnemonic(code: ResponseCode) -> String {
     match code {
@@ -504,13 +491,5 @@ mod tests {
             skew(Some(1000), 5000),
             format!("the clock here is 4000 s ahead of {allowed}")
         );
-    }
-
-    #[test]
-    fn names_three_names_and_counts_the_rest() {
-        let names: Vec<DnsName> = (0..5)
-            .map(|i| DnsName::parse(&format!("n{i}.test")).unwrap())
-            .collect();
-        assert_eq!(listed(&names), "n0.test, n1.test, n2.test and 2 more");
     }
 }

@@ -1,8 +1,12 @@
 //! Checks of `providers`; each plug-in has a file of its own.
 
+mod cloudflare;
 mod rfc2136;
 
 use std::collections::BTreeMap;
+
+use countersign_providers::http::judge_endpoint;
+use url::Url;
 
 use super::checked::ProviderSettings;
 use super::names::ProviderName;
@@ -11,8 +15,7 @@ use super::raw;
 use super::scalars::Checker;
 
 /// The plug-ins of later versions.
-const LATER: [&str; 11] = [
-    "cloudflare",
+const LATER: [&str; 10] = [
     "route53",
     "digitalocean",
     "manifest",
@@ -57,6 +60,10 @@ impl Checker {
             self.unknown_plugin(&at.key(plugin), plugin);
         }
         let mut all: Vec<Option<ProviderSettings>> = Vec::new();
+        if let Some(cloudflare) = &provider.cloudflare {
+            let settings = self.cloudflare(&at.key("cloudflare"), cloudflare);
+            all.push(settings.map(ProviderSettings::Cloudflare));
+        }
         if let Some(rfc2136) = &provider.rfc2136 {
             let settings = self.rfc2136(&at.key("rfc2136"), rfc2136);
             all.push(settings.map(ProviderSettings::Rfc2136));
@@ -70,6 +77,32 @@ impl Checker {
             );
         }
         all.into_iter().next().flatten()
+    }
+
+    /// Where a plug-in's API is.
+    fn endpoint(&mut self, at: &Path<'_>, text: &str) -> Option<Url> {
+        let hint = "write the API's base address, https, or http on loopback only";
+        let Some(url) = Url::parse(text).ok().filter(Url::has_host) else {
+            self.problems
+                .value(at, "this is not a URL with a host", hint);
+            return None;
+        };
+        let has_more = !url.username().is_empty()
+            || url.password().is_some()
+            || url.query().is_some()
+            || url.fragment().is_some();
+        if has_more {
+            let message = "the address of an API has no user name, password, query or fragment";
+            self.problems.value(at, message, hint);
+            return None;
+        }
+        match judge_endpoint(&url) {
+            Ok(()) => Some(url),
+            Err(why) => {
+                self.problems.value(at, why, hint);
+                None
+            }
+        }
     }
 
     fn unknown_plugin(&mut self, at: &Path<'_>, plugin: &str) {

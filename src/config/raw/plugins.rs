@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Secret, Unknown};
+use super::{Entries, Secret, Unknown};
 
 /// A DNS host; exactly one key, which is the plug-in.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -14,8 +14,26 @@ use super::{Secret, Unknown};
 )]
 #[schemars(deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1))]
 pub(in crate::config) struct Provider {
+    /// Cloudflare.
+    pub(in crate::config) cloudflare: Option<Cloudflare>,
     /// DNS UPDATE (RFC 2136) with TSIG (RFC 8945).
     pub(in crate::config) rfc2136: Option<Rfc2136>,
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub(in crate::config) unknown: Unknown,
+}
+
+/// Zones at Cloudflare.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "kebab-case", expecting = "a mapping with token")]
+#[schemars(deny_unknown_fields, extend("required" = ["token"]))]
+pub(in crate::config) struct Cloudflare {
+    /// The API token, with the permissions Zone / DNS / Edit and, unless all zones are in `zones`, Zone / Zone / Read.
+    pub(in crate::config) token: Option<Secret>,
+    /// The ids of zones by their names; these are not looked up.
+    pub(in crate::config) zones: Option<Entries<String>>,
+    /// The API's base address. Default: Cloudflare's own.
+    pub(in crate::config) endpoint: Option<String>,
     #[serde(flatten)]
     #[schemars(skip)]
     pub(in crate::config) unknown: Unknown,

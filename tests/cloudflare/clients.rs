@@ -1,0 +1,100 @@
+//! Other clients of the API against the stand-in: Cloudflare's own SDK, certbot's plug-in and lego's.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use countersign_providers::contract::{absent, ensure};
+
+use super::{Bench, VALUE, ZONE, name};
+use crate::support::cloudflare::Token;
+use crate::support::cloudflare::dns::Bridge;
+use crate::support::golden;
+use crate::support::process::{guarded, server, servers_directory, spawn};
+use crate::support::tsig;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cloudflares_own_sdk_takes_every_reply_of_the_stand_in() {
+    let bench = Bench::new();
+    let mut sdk = python("sdk.py", &bench);
+    sdk.arg(ZONE);
+    let output = tsig::run(sdk, "");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(bench.shown(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certbot_does_the_same_at_the_stand_in_in_many_more_calls() {
+    let bench = Bench::new();
+    let names: Vec<String> = (0..5).map(|n| format!("h{n}.{ZONE}")).collect();
+    let run = |act: &str| {
+        let mut certbot = python("certbot_plugin.py", &bench);
+        certbot.arg(act);
+        certbot.args(names.iter().map(|name| format!("{name}={VALUE}")));
+        let output = tsig::run(certbot, "");
+        assert!(output.status.success(), "{output:?}");
+    };
+    run("present");
+    let theirs = bench.api.asked();
+    let here = name("_acme-challenge.h3");
+    assert_eq!(bench.served(&here).0, [VALUE]);
+    assert_eq!(theirs.split(' ').count(), 25, "{theirs}");
+
+    // What certbot wrote, without quotes, is there for us too, and goes as ours.
+    bench.apply(&[ensure(&here, VALUE)]).await.unwrap();
+    assert_eq!(bench.api.asked(), "list");
+    bench.apply(&[absent(&here, VALUE)]).await.unwrap();
+    assert_eq!(bench.shown().len(), 4);
+    bench.api.asked();
+
+    run("clean");
+    let theirs = bench.api.asked();
+    assert_eq!(theirs.split(' ').count(), 23, "{theirs}");
+    assert_eq!(bench.shown(), [""; 0]);
+}
+
+#[test]
+fn lego_does_the_same_at_the_stand_in_in_many_more_calls() {
+    let bench = Bench::new();
+    let dns = Bridge::start(&bench.api);
+    let names: Vec<String> = (0..100).map(|n| format!("h{n}.{ZONE}")).collect();
+    let mut lego = server("lego-cloudflare");
+    lego.arg(dns.addr().to_string()).args(&names);
+    lego.env("CLOUDFLARE_BASE_URL", bench.api.url())
+        .env("CLOUDFLARE_DNS_API_TOKEN", Token::usual().secret)
+        .env("LEGO_DISABLE_CNAME_SUPPORT", "true")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut lego = spawn(lego).unwrap();
+    let mut presented = String::new();
+    let output = lego.stdout.as_mut().unwrap();
+    BufReader::new(output).read_line(&mut presented).unwrap();
+    if presented != "presented\n" {
+        panic!("{:?}", lego.wait_with_output().unwrap());
+    }
+    let present = bench.api.asked();
+    assert_eq!(bench.shown().len(), 100);
+    let (value, _) = bench.served(&name("_acme-challenge.h7"));
+    assert_eq!(
+        value[0].len(),
+        VALUE.len(),
+        "one value as the authority wants it"
+    );
+    drop(lego.stdin.take());
+    let output = lego.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(bench.shown(), [""; 0]);
+    let clean = bench.api.asked();
+    let calls = [present, clean].map(|asked| asked.split(' ').count());
+    assert_eq!(calls, [101, 100], "ours: 3 and 2");
+}
+
+fn python(script: &str, bench: &Bench) -> Command {
+    let mut command = guarded(&servers_directory().join("venv/bin/python"));
+    command.arg(golden::root().join("tests/cloudflare").join(script));
+    command
+        .env("CLOUDFLARE_BASE_URL", bench.api.url())
+        .env("CLOUDFLARE_API_TOKEN", Token::usual().secret)
+        .env("TOKEN", Token::usual().secret);
+    command
+}
