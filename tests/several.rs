@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::issuance::judge;
-use crate::support::bind::{Bind, RunningBind, Zone};
+use crate::support::bind::{Bind, RunningBind, Zone, add_loopback};
 use crate::support::command::Countersign;
 use crate::support::pebble::{Pebble, RunningPebble, Version};
 use crate::support::tsig::Key;
@@ -25,6 +25,7 @@ impl Stage {
     fn start() -> Self {
         let (key, port) = (Key::sha256("acme"), ports::free());
         let hosts = [ONE, OTHER].map(|address| {
+            add_loopback(address);
             let foreign = format!("_acme-challenge 120 TXT foreign-{address}\n");
             let text = zone::text("example.test", &[ONE, OTHER], &foreign);
             let grant = format!("grant acme name {CHALLENGE} TXT;");
@@ -89,7 +90,11 @@ fn what_a_list_of_providers_names_is_written_at_all_of_them() {
     let program = stage.countersign("provider: [other, one]");
     program.run(&["renew"]).expect_code(0);
     let names = ["example.test", "*.example.test"];
-    judge(&program.path("out"), &stage.pebble.issuing_root_pem(), &names);
+    judge(
+        &program.path("out"),
+        &stage.pebble.issuing_root_pem(),
+        &names,
+    );
     stage.expect_clean();
     let history = program.run(&["history", "example"]).expect_code(0).stdout;
     assert!(history.contains("of provider one and other"), "{history}");

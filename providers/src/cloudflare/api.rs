@@ -52,6 +52,15 @@ pub(super) struct Record {
     pub(super) ttl: f64,
 }
 
+/// What the API tells of a record that it has just made.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Made {
+    pub(super) id: Option<String>,
+    pub(super) name: String,
+    pub(super) content: String,
+}
+
 /// A TXT record to be made.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Post {
@@ -79,7 +88,7 @@ struct Batch<'a> {
 #[derive(Deserialize)]
 struct Batched {
     #[serde(default)]
-    posts: Option<Vec<IgnoredAny>>,
+    posts: Option<Vec<Made>>,
 }
 
 /// What every reply is wrapped in.
@@ -196,28 +205,28 @@ impl<'a> Api<'a> {
         Err(self.endless())
     }
 
-    /// All of it or nothing, the removals first.
+    /// All of it or nothing, the removals first; the new records, as far as the API tells of them.
     pub(super) async fn batch(
         &self,
         zone: &str,
         deletes: &[Delete],
         posts: &[Post],
         about: &About<'_>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Vec<Made>, Fault> {
         let path = ["zones", zone, "dns_records", "batch"];
         let ask = with_json(Ask::new(Method::POST, &path), &Batch { deletes, posts });
         let done: Option<Batched> = self.send(ask, about).await?.result;
-        let made = done.and_then(|done| done.posts).map(|posts| posts.len());
-        match made {
-            Some(made) if made != posts.len() => Err(Fault::from(ProviderError::new(
+        match done.and_then(|done| done.posts) {
+            Some(made) if made.len() != posts.len() => Err(Fault::from(ProviderError::new(
                 ErrorKind::Fatal,
                 format!(
-                    "{} answers that all is done, but speaks of {made} new records where {} were asked for",
+                    "{} answers that all is done, but speaks of {} new records where {} were asked for",
                     self.host(),
+                    made.len(),
                     posts.len()
                 ),
             ))),
-            _ => Ok(()),
+            made => Ok(made.unwrap_or_default()),
         }
     }
 
@@ -227,11 +236,10 @@ impl<'a> Api<'a> {
         zone: &str,
         post: &Post,
         about: &About<'_>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Option<Made>, Fault> {
         let ask = Ask::new(Method::POST, &["zones", zone, "dns_records"]);
-        self.send::<IgnoredAny>(with_json(ask, post), about)
-            .await
-            .map(drop)
+        let sent = self.send(with_json(ask, post), about).await?;
+        Ok(sent.result)
     }
 
     /// Removes one record.

@@ -44,6 +44,9 @@ struct Plan {
     posts: Vec<Post>,
 }
 
+/// The id of each value at each name.
+type Ids = BTreeMap<(DnsName, String), String>;
+
 /// How far a plan came.
 enum Outcome {
     Done,
@@ -69,8 +72,11 @@ impl Editor<'_> {
         Ok(sets.collect())
     }
 
-    /// Makes `changes` true.
-    pub(super) async fn apply(&self, changes: &[Change]) -> Result<(), ProviderError> {
+    /// Makes `changes` true; the id of each value that is there now, where it is known.
+    pub(super) async fn apply(
+        &self,
+        changes: &[Change],
+    ) -> Result<Vec<Option<String>>, ProviderError> {
         let wanted = wanted(changes);
         let names: Vec<DnsName> = wanted.keys().cloned().collect();
         // The API would take a name of another zone for one below this zone.
@@ -81,16 +87,52 @@ impl Editor<'_> {
             return Err(About::outside(self.zone, name));
         }
         let about = About::Change(self.zone, &names);
-        let mut changed = false;
+        if self.removed_by_id(changes, &about).await? {
+            return Ok(Vec::new());
+        }
+        let (mut changed, mut ids) = (false, Ids::new());
         let mut round = 1;
         loop {
             let there = (self.look(&names).await).map_err(|error| after(changed, error))?;
+            for record in there.values().flatten() {
+                note(&mut ids, &record.name, &record.content, Some(&record.id));
+            }
             let plan = self.plan(&wanted, &there);
-            match self.perform(plan, &about, &mut changed).await {
-                Ok(Outcome::Done) => return Ok(()),
+            match self.perform(plan, &about, &mut changed, &mut ids).await {
+                Ok(Outcome::Done) => {
+                    let id = |it: &Change| match it.verb {
+                        Verb::Ensure => ids.get(&(it.name.clone(), it.value.clone())).cloned(),
+                        Verb::Absent => None,
+                    };
+                    return Ok(changes.iter().map(id).collect());
+                }
                 Ok(Outcome::Overtaken(_)) if round < ROUNDS => round += 1,
                 Ok(Outcome::Overtaken(error)) | Err(error) => return Err(after(changed, error)),
             }
+        }
+    }
+
+    /// Removes without a look, where that is all that is wanted and the id of each record is known. Whether it did: what
+    /// is gone, or has another id by now, is to be looked for.
+    async fn removed_by_id(
+        &self,
+        changes: &[Change],
+        about: &About<'_>,
+    ) -> Result<bool, ProviderError> {
+        let delete = |it: &Change| {
+            let id = it.handle.clone().filter(|_| it.verb == Verb::Absent)?;
+            Some(Delete { id })
+        };
+        let Some(deletes) = changes.iter().map(delete).collect::<Option<Vec<Delete>>>() else {
+            return Ok(false);
+        };
+        if deletes.is_empty() {
+            return Ok(true);
+        }
+        match (self.api.batch(&self.zone.id, &deletes, &[], about)).await {
+            Ok(_) => Ok(true),
+            Err(fault) if fault.meaning == Meaning::Failure => Err(fault.error),
+            Err(_) => Ok(false),
         }
     }
 
@@ -164,16 +206,22 @@ impl Editor<'_> {
         plan: Plan,
         about: &About<'_>,
         changed: &mut bool,
+        ids: &mut Ids,
     ) -> Result<Outcome, ProviderError> {
         for part in plan.parts() {
             let sent = self
                 .api
                 .batch(&self.zone.id, &part.deletes, &part.posts, about);
             match sent.await {
-                Ok(()) => *changed = true,
+                Ok(made) => {
+                    *changed = true;
+                    for made in made {
+                        note(ids, &made.name, &made.content, made.id.as_ref());
+                    }
+                }
                 Err(Fault { error, meaning }) => match meaning {
                     Meaning::There | Meaning::Gone => return Ok(Outcome::Overtaken(error)),
-                    Meaning::NoSuchCall => self.one_by_one(&part, about, changed).await?,
+                    Meaning::NoSuchCall => self.one_by_one(&part, about, changed, ids).await?,
                     Meaning::Failure => return Err(error),
                 },
             }
@@ -187,6 +235,7 @@ impl Editor<'_> {
         plan: &Plan,
         about: &About<'_>,
         changed: &mut bool,
+        ids: &mut Ids,
     ) -> Result<(), ProviderError> {
         for delete in &plan.deletes {
             match self.api.delete(&self.zone.id, delete, about).await {
@@ -197,7 +246,11 @@ impl Editor<'_> {
         }
         for post in &plan.posts {
             match self.api.create(&self.zone.id, post, about).await {
-                Ok(()) => *changed = true,
+                Ok(made) => {
+                    *changed = true;
+                    let made = made.unwrap_or_default();
+                    note(ids, &made.name, &made.content, made.id.as_ref());
+                }
                 Err(fault) if fault.meaning == Meaning::There => {}
                 Err(fault) => return Err(fault.error),
             }
@@ -273,6 +326,13 @@ fn seconds(ttl: u32) -> u32 {
     match ttl {
         AUTOMATIC => AUTOMATIC_SECONDS,
         seconds => seconds,
+    }
+}
+
+/// Notes the id of a record that the API told of.
+fn note(ids: &mut Ids, name: &str, content: &str, id: Option<&String>) {
+    if let (Ok(name), Some(id)) = (DnsName::parse(name), id) {
+        ids.insert((name, content::value(content)), id.clone());
     }
 }
 

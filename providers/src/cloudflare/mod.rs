@@ -157,8 +157,11 @@ impl Provider for Cloudflare {
         _: &[RrSet],
         context: &Context,
     ) -> Result<Receipt, ProviderError> {
-        self.editor(zone, context).await?.apply(changes).await?;
-        Ok(Receipt::default())
+        let handles = self.editor(zone, context).await?.apply(changes).await?;
+        Ok(Receipt {
+            ticket: None,
+            handles,
+        })
     }
 }
 
