@@ -150,6 +150,8 @@ pub struct ExternalAccount {
 pub enum ProviderSettings {
     /// DNS UPDATE.
     Rfc2136(rfc2136::Settings),
+    /// Amazon Route 53.
+    Route53(route53::Settings),
 }
 
 /// The built-in nameserver.

@@ -1,0 +1,315 @@
+//! The five calls of Route 53 that are needed, each with its refusals judged.
+
+use reqsign_aws_v4::Credential;
+use reqwest::Method;
+use serde::de::DeserializeOwned;
+
+use crate::http::{Ask, Reply};
+use crate::record::{DnsName, Zone};
+use crate::{Context, ErrorKind, ProviderError};
+
+use super::credentials::Credentials;
+use super::error::{Blame, Call, is_throttling};
+use super::sets::{TxtSet, plain_name, surely_before};
+use super::sign::Service;
+use super::xml::{self, Changed, RecordSet, Sets, Step, ZoneDetails, Zones};
+
+/// The version of the API, first in every path.
+const VERSION: &str = "2013-04-01";
+/// As many zones as a page may have.
+const ZONES_PER_PAGE: &str = "100";
+/// As many sets as a page may have.
+const SETS_PER_PAGE: &str = "300";
+/// No account has more zones of one name, no name more sets: a host that goes on is not believed.
+const MOST_PAGES: usize = 1_000;
+
+/// Route 53 under one credential, for one verb.
+pub(super) struct Api<'a> {
+    service: &'a Service,
+    credentials: &'a Credentials,
+    credential: Credential,
+    context: &'a Context,
+}
+
+/// A public zone.
+pub(super) struct PublicZone {
+    pub(super) id: String,
+    pub(super) name: String,
+}
+
+/// Where a list of zones goes on.
+struct From {
+    name: String,
+    id: Option<String>,
+}
+
+/// Where a list of sets goes on.
+struct FromSet {
+    name: String,
+    kind: String,
+    identifier: Option<String>,
+}
+
+impl<'a> Api<'a> {
+    /// Fetches the credential.
+    pub(super) async fn open(
+        service: &'a Service,
+        credentials: &'a Credentials,
+        context: &'a Context,
+    ) -> Result<Self, ProviderError> {
+        let credential = credentials.current(context).await?;
+        Ok(Self {
+            service,
+            credentials,
+            credential,
+            context,
+        })
+    }
+
+    /// The public zones named like one of `candidates`, each of which is a parent of those before it.
+    ///
+    /// The list begins at the shortest, and everything below a name comes after it: one page is all of them in most
+    /// accounts. Where more zones follow than fit, those candidates that cannot have been on the page are asked for by
+    /// their own names.
+    pub(super) async fn zones(
+        &self,
+        candidates: &[DnsName],
+    ) -> Result<Vec<PublicZone>, ProviderError> {
+        let mut found: Vec<PublicZone> = Vec::new();
+        let mut seen_to: Option<String> = None;
+        for candidate in candidates.iter().rev() {
+            let candidate = candidate.as_str();
+            let seen = |next: &String| surely_before(candidate, next);
+            if seen_to.as_ref().is_some_and(seen) {
+                continue;
+            }
+            let mut from = From {
+                name: candidate.to_owned(),
+                id: None,
+            };
+            for _ in 0..MOST_PAGES {
+                let page = self.zones_page(&from).await?;
+                for zone in page.hosted_zones.all {
+                    let name = plain_name(&zone.name);
+                    let id = last_segment(&zone.id).to_owned();
+                    let is_wanted = candidates.iter().any(|it| it.as_str() == name);
+                    let is_new = found.iter().all(|known| known.id != id);
+                    if is_wanted && is_new && !zone.config.private_zone {
+                        found.push(PublicZone { id, name });
+                    }
+                }
+                let next = page.next_name.filter(|_| page.is_truncated);
+                let Some(next) = next else {
+                    return Ok(found);
+                };
+                let next = plain_name(&next);
+                seen_to = Some(next.clone());
+                if next != candidate {
+                    break;
+                }
+                let id = page.next_id.as_deref().map(last_segment);
+                from.id = id.map(str::to_owned);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn zones_page(&self, from: &From) -> Result<Zones, ProviderError> {
+        let mut ask = Ask::new(Method::GET, &[VERSION, "hostedzonesbyname"])
+            .query("dnsname", &from.name)
+            .query("maxitems", ZONES_PER_PAGE);
+        if let Some(id) = &from.id {
+            ask = ask.query("hostedzoneid", id);
+        }
+        let blame = self.blame(Call::ListZones, format!("the zone of {}", from.name));
+        self.read(ask, &blame).await
+    }
+
+    /// The name servers that a zone was given.
+    pub(super) async fn nameservers(&self, zone: &PublicZone) -> Result<Vec<DnsName>, ProviderError> {
+        let ask = Ask::new(Method::GET, &[VERSION, "hostedzone", &zone.id]);
+        let what = format!("zone {} ({})", zone.name, zone.id);
+        let details: ZoneDetails = self.read(ask, &self.blame(Call::GetZone, what)).await?;
+        let names = details.delegation_set.name_servers.all;
+        Ok(names.iter().filter_map(|name| DnsName::parse(name).ok()).collect())
+    }
+
+    /// The TXT set at each of `names`, in their order.
+    ///
+    /// A page holds what follows the name that it begins at, so that names near each other come with one call.
+    pub(super) async fn sets(
+        &self,
+        zone: &Zone,
+        names: &[&DnsName],
+    ) -> Result<Vec<Option<TxtSet>>, ProviderError> {
+        let blame = self.blame_zone(Call::ListSets, zone);
+        let mut sets: Vec<Option<TxtSet>> = names.iter().map(|_| None).collect();
+        let mut order: Vec<usize> = (0..names.len()).collect();
+        order.sort_by_cached_key(|&at| reversed(names[at].as_str()));
+        let mut seen_to: Option<String> = None;
+        for &at in &order {
+            let wanted = names[at].as_str();
+            if (seen_to.as_ref()).is_some_and(|next| surely_before(wanted, next)) {
+                continue;
+            }
+            let mut from = FromSet {
+                name: format!("{wanted}."),
+                kind: "TXT".to_owned(),
+                identifier: None,
+            };
+            for _ in 0..MOST_PAGES {
+                let page = self.sets_page(zone, &from, &blame).await?;
+                for set in page.resource_record_sets.all {
+                    let name = plain_name(&set.name);
+                    let of_name = (0..names.len()).filter(|&at| names[at].as_str() == name);
+                    if set.kind == "TXT" {
+                        for at in of_name {
+                            sets[at] = Some(txt_set(&set, names[at])?);
+                        }
+                    }
+                }
+                let next = page.next_record_name.filter(|_| page.is_truncated);
+                let Some(next) = next else {
+                    return Ok(sets);
+                };
+                let same = plain_name(&next) == wanted;
+                seen_to = Some(plain_name(&next));
+                let kind = page.next_record_type.unwrap_or_default();
+                if !same || kind != "TXT" {
+                    break;
+                }
+                from = FromSet {
+                    name: next,
+                    kind,
+                    identifier: page.next_record_identifier,
+                };
+            }
+        }
+        Ok(sets)
+    }
+
+    async fn sets_page(
+        &self,
+        zone: &Zone,
+        from: &FromSet,
+        blame: &Blame,
+    ) -> Result<Sets, ProviderError> {
+        let mut ask = Ask::new(Method::GET, &[VERSION, "hostedzone", &zone.id, "rrset"])
+            .query("name", &from.name)
+            .query("type", &from.kind)
+            .query("maxitems", SETS_PER_PAGE);
+        if let Some(identifier) = &from.identifier {
+            ask = ask.query("identifier", identifier);
+        }
+        self.read(ask, blame).await
+    }
+
+    /// Makes all steps or none; the change's id, or what the host has against it.
+    pub(super) async fn change(
+        &self,
+        zone: &Zone,
+        steps: &[Step],
+    ) -> Result<Result<String, xml::Refusal>, ProviderError> {
+        let blame = self.blame_zone(Call::Change, zone);
+        let body = xml::change_request(steps).map_err(|why| {
+            let message = format!("the change of zone {} cannot be written as XML: {why}", zone.name);
+            ProviderError::new(ErrorKind::Fatal, message)
+        })?;
+        // The empty segment is the slash at the end of the documented path.
+        let ask = Ask::new(Method::POST, &[VERSION, "hostedzone", &zone.id, "rrset", ""])
+            .body("application/xml", body.into_bytes());
+        let reply = self.call(ask).await?;
+        if reply.status.is_success() {
+            let changed: Changed = blame.read(&reply)?;
+            return Ok(Ok(last_segment(&changed.change_info.id).to_owned()));
+        }
+        let refusal = xml::refusal(&reply.body);
+        match refusal.code.as_str() {
+            "InvalidChangeBatch" => Ok(Err(refusal)),
+            _ => Err(self.refused(&blame, &reply)),
+        }
+    }
+
+    /// Whether every server has the change.
+    pub(super) async fn is_in_sync(&self, change: &str) -> Result<bool, ProviderError> {
+        let ask = Ask::new(Method::GET, &[VERSION, "change", change]);
+        let blame = self.blame(Call::GetChange, format!("change {change}"));
+        let changed: Changed = self.read(ask, &blame).await?;
+        Ok(changed.change_info.status == "INSYNC")
+    }
+
+    /// What a refused batch of changes in `zone` means.
+    pub(super) fn blame_zone(&self, call: Call, zone: &Zone) -> Blame {
+        self.blame(call, format!("zone {} ({})", zone.name, zone.id))
+    }
+
+    fn blame(&self, call: Call, what: String) -> Blame {
+        Blame {
+            host: self.service.host(),
+            call,
+            what,
+        }
+    }
+
+    async fn read<T: DeserializeOwned>(&self, ask: Ask, blame: &Blame) -> Result<T, ProviderError> {
+        let reply = self.call(ask).await?;
+        match reply.status.is_success() {
+            true => blame.read(&reply),
+            false => Err(self.refused(blame, &reply)),
+        }
+    }
+
+    async fn call(&self, ask: Ask) -> Result<Reply, ProviderError> {
+        let called = self.service.call(ask, &self.credential, self.context);
+        called.await
+    }
+
+    /// Everybody with this account slows down when it asks too often, and a credential that was refused is not kept.
+    fn refused(&self, blame: &Blame, reply: &Reply) -> ProviderError {
+        let error = blame.refused(reply, &self.context.clock);
+        match error.kind {
+            ErrorKind::RateLimited { after: Some(after) } if is_throttling(&error) => {
+                self.context.meter.pause(&self.context.clock, after);
+            }
+            ErrorKind::Auth => self.credentials.forget(),
+            _ => {}
+        }
+        error
+    }
+}
+
+/// The set as it can be replaced; some cannot.
+fn txt_set(set: &RecordSet, name: &DnsName) -> Result<TxtSet, ProviderError> {
+    let refuse = |what: &str, hint: &str| {
+        let message = format!("the TXT record set at {name} {what}, which is left alone");
+        Err(ProviderError::new(ErrorKind::Invalid, message).hint(hint))
+    };
+    if set.set_identifier.is_some() {
+        return refuse(
+            "has a routing policy (weighted, multivalue answer or another with a set identifier)",
+            "replace it by one simple record set, or delegate the name elsewhere by a CNAME",
+        );
+    }
+    match set.ttl {
+        Some(ttl) => Ok(TxtSet {
+            ttl,
+            values: (set.resource_records.all.iter())
+                .map(|record| record.value.clone())
+                .collect(),
+        }),
+        None => refuse(
+            "is an alias of another",
+            "replace the alias by a simple record set, or delegate the name elsewhere by a CNAME",
+        ),
+    }
+}
+
+/// `Z1` of `/hostedzone/Z1`, and of itself.
+fn last_segment(id: &str) -> &str {
+    id.rsplit('/').next().unwrap_or(id)
+}
+
+/// The labels from the last to the first, as Route 53 sorts.
+fn reversed(name: &str) -> Vec<String> {
+    name.rsplit('.').map(str::to_owned).collect()
+}
