@@ -12,6 +12,7 @@ use countersign_providers::Provider;
 use countersign_providers::clock::Clock;
 use countersign_providers::guard::Guard;
 use countersign_providers::rfc2136::Rfc2136;
+use countersign_providers::route53::Route53;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::acme;
@@ -270,6 +271,7 @@ fn token() -> Result<String, StoreError> {
 fn provider(settings: &ProviderSettings) -> Arc<dyn Provider> {
     let plugin: Arc<dyn Provider> = match settings {
         ProviderSettings::Rfc2136(settings) => Arc::new(Rfc2136::new(settings.clone())),
+        ProviderSettings::Route53(settings) => Arc::new(Route53::new(settings.clone())),
     };
     Arc::new(Guard::new(plugin))
 }

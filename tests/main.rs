@@ -24,6 +24,7 @@ mod monitoring;
 mod notify;
 mod plan;
 mod rfc2136;
+mod route53;
 mod screens;
 mod servers;
 mod support;

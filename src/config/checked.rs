@@ -6,6 +6,7 @@ use std::path::{Path as FilePath, PathBuf};
 
 use countersign_providers::record::DnsName;
 use countersign_providers::rfc2136;
+use countersign_providers::route53;
 use countersign_providers::secret::SecretSource;
 
 use crate::engine::certificate::Profiles;

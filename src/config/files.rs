@@ -7,6 +7,7 @@ use std::path::Path;
 
 use countersign_providers::clock::Clock;
 use countersign_providers::rfc2136::Tsig;
+use countersign_providers::route53::Source;
 use countersign_providers::secret::SecretSource;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -128,14 +129,8 @@ impl Config {
             let path = format!("authorities.{}.external-account.mac-key", authority.name);
             all.extend(account.map(|it| (path.clone(), it.mac_key.clone())));
         }
-        for (name, ProviderSettings::Rfc2136(settings)) in &self.providers {
-            let path = format!("providers.{name}.rfc2136.tsig");
-            all.extend(settings.tsig.as_ref().map(|tsig| match tsig {
-                Tsig::KeyFile(file) => {
-                    (format!("{path}.keyfile"), SecretSource::File(file.clone()))
-                }
-                Tsig::Parts { secret, .. } => (format!("{path}.secret"), secret.clone()),
-            }));
+        for (name, settings) in &self.providers {
+            all.extend(provider_secrets(&format!("providers.{name}"), settings));
         }
         for (nth, channel) in self.alerts.iter().enumerate() {
             if let AlertChannel::Smtp(smtp) = channel {
@@ -149,6 +144,28 @@ impl Config {
         let mut seen = BTreeSet::new();
         all.retain(|(_, source)| seen.insert(source.describe()));
         all
+    }
+}
+
+/// The secrets of one provider, each with its path.
+fn provider_secrets(path: &str, settings: &ProviderSettings) -> Vec<(String, SecretSource)> {
+    match settings {
+        ProviderSettings::Rfc2136(settings) => {
+            let path = format!("{path}.rfc2136.tsig");
+            let tsig = settings.tsig.iter().map(|tsig| match tsig {
+                Tsig::KeyFile(file) => {
+                    (format!("{path}.keyfile"), SecretSource::File(file.clone()))
+                }
+                Tsig::Parts { secret, .. } => (format!("{path}.secret"), secret.clone()),
+            });
+            tsig.collect()
+        }
+        ProviderSettings::Route53(settings) => match &settings.source {
+            Source::Key { secret, .. } => {
+                vec![(format!("{path}.route53.secret-access-key"), secret.clone())]
+            }
+            Source::Chain | Source::Profile(_) => Vec::new(),
+        },
     }
 }
 

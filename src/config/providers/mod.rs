@@ -1,8 +1,13 @@
 //! Checks of `providers`; each plug-in has a file of its own.
 
 mod rfc2136;
+mod route53;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+
+use countersign_providers::http::judge_endpoint;
+use countersign_providers::record::DnsName;
+use url::Url;
 
 use super::checked::ProviderSettings;
 use super::names::ProviderName;
@@ -11,9 +16,8 @@ use super::raw;
 use super::scalars::Checker;
 
 /// The plug-ins of later versions.
-const LATER: [&str; 11] = [
+const LATER: [&str; 10] = [
     "cloudflare",
-    "route53",
     "digitalocean",
     "manifest",
     "process",
@@ -61,6 +65,10 @@ impl Checker {
             let settings = self.rfc2136(&at.key("rfc2136"), rfc2136);
             all.push(settings.map(ProviderSettings::Rfc2136));
         }
+        if let Some(route53) = &provider.route53 {
+            let settings = self.route53(&at.key("route53"), route53);
+            all.push(settings.map(ProviderSettings::Route53));
+        }
         let given = provider.unknown.0.len() + all.len();
         if given != 1 {
             self.problems.key(
@@ -70,6 +78,56 @@ impl Checker {
             );
         }
         all.into_iter().next().flatten()
+    }
+
+    /// Where a plug-in's API is.
+    fn endpoint(&mut self, at: &Path<'_>, text: &str) -> Option<Url> {
+        let hint = "write the API's base address, https, or http on loopback only";
+        let Some(url) = Url::parse(text).ok().filter(Url::has_host) else {
+            self.problems
+                .value(at, "this is not a URL with a host", hint);
+            return None;
+        };
+        let has_more = !url.username().is_empty()
+            || url.password().is_some()
+            || url.query().is_some()
+            || url.fragment().is_some();
+        if has_more {
+            let message = "the address of an API has no user name, password, query or fragment";
+            self.problems.value(at, message, hint);
+            return None;
+        }
+        match judge_endpoint(&url) {
+            Ok(()) => Some(url),
+            Err(why) => {
+                self.problems.value(at, why, hint);
+                None
+            }
+        }
+    }
+
+    /// The ids of zones, each checked by `check`.
+    fn zone_ids(
+        &mut self,
+        at: &Path<'_>,
+        zones: &raw::Entries<String>,
+        check: fn(&mut Self, &Path<'_>, &str) -> Option<String>,
+    ) -> Option<BTreeMap<DnsName, String>> {
+        let (mut seen, mut checked) = (HashMap::new(), BTreeMap::new());
+        let mut all = true;
+        for (name, id) in &zones.0 {
+            if self.is_repeated(at, name, &mut seen) {
+                continue;
+            }
+            let here = at.key(name);
+            let apex = self.host(&here, name);
+            let id = check(self, &here, id.as_deref().unwrap_or_default());
+            match apex.zip(id) {
+                Some((apex, id)) => drop(checked.insert(apex, id)),
+                None => all = false,
+            }
+        }
+        all.then_some(checked)
     }
 
     fn unknown_plugin(&mut self, at: &Path<'_>, plugin: &str) {
