@@ -271,7 +271,7 @@ fn token() -> Result<String, StoreError> {
 fn provider(settings: &ProviderSettings) -> Arc<dyn Provider> {
     let plugin: Arc<dyn Provider> = match settings {
         ProviderSettings::Rfc2136(settings) => Arc::new(Rfc2136::new(settings.clone())),
-        ProviderSettings::Route53(settings) => Arc::new(Route53::new(settings.clone())),
+        ProviderSettings::Route53(settings) => Arc::new(Route53::new((**settings).clone())),
     };
     Arc::new(Guard::new(plugin))
 }

@@ -152,7 +152,7 @@ pub enum ProviderSettings {
     /// DNS UPDATE.
     Rfc2136(rfc2136::Settings),
     /// Amazon Route 53.
-    Route53(route53::Settings),
+    Route53(Box<route53::Settings>),
 }
 
 /// The built-in nameserver.

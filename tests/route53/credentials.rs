@@ -79,7 +79,11 @@ impl Machine {
     }
 
     async fn fails(&self, settings: Settings) -> ProviderError {
-        let error = self.provider(settings).zones(&name("a"), &context()).await.unwrap_err();
+        let error = self
+            .provider(settings)
+            .zones(&name("a"), &context())
+            .await
+            .unwrap_err();
         assert!(!format!("{error:?}").contains(SECRET), "{error:?}");
         error
     }
@@ -94,7 +98,10 @@ async fn an_access_key_is_read_at_each_use() {
         id: KEY.to_owned(),
         secret: SecretSource::File(file),
     };
-    let provider = machine.provider(Settings { source, ..machine.chain() });
+    let provider = machine.provider(Settings {
+        source,
+        ..machine.chain()
+    });
     let refused = provider.zones(&name("a"), &context()).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Auth);
     machine.write("secret", SECRET);
@@ -104,7 +111,10 @@ async fn an_access_key_is_read_at_each_use() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_environment_is_the_first_of_the_chain() {
     let mut machine = Machine::new();
-    machine.write(".aws/credentials", "[default]\naws_access_key_id = AKIAOTHER\naws_secret_access_key = x\n");
+    machine.write(
+        ".aws/credentials",
+        "[default]\naws_access_key_id = AKIAOTHER\naws_secret_access_key = x\n",
+    );
     machine.set("AWS_ACCESS_KEY_ID", KEY);
     machine.set("AWS_SECRET_ACCESS_KEY", SECRET);
     machine.works(machine.chain(), &[]).await;
@@ -122,15 +132,22 @@ async fn a_profile_is_read_from_either_file_and_shadows_the_environment() {
     machine.works(machine.profile("dns"), &[]).await;
     let missing = machine.fails(machine.profile("other")).await;
     assert_eq!(missing.kind, ErrorKind::Auth);
-    assert_eq!(missing.message, "the AWS profile `other` has no credential, or is not there");
+    assert_eq!(
+        missing.message,
+        "the AWS profile `other` has no credential, or is not there"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_credential_process_is_run_and_its_output_is_not_repeated() {
     let machine = Machine::new();
-    let output = format!("{{\"Version\":1,\"AccessKeyId\":\"{KEY}\",\"SecretAccessKey\":\"{SECRET}\"}}");
+    let output =
+        format!("{{\"Version\":1,\"AccessKeyId\":\"{KEY}\",\"SecretAccessKey\":\"{SECRET}\"}}");
     machine.write("output", &output);
-    let config = format!("[profile dns]\ncredential_process = cat {}\n", machine.path("output"));
+    let config = format!(
+        "[profile dns]\ncredential_process = cat {}\n",
+        machine.path("output")
+    );
     machine.write(".aws/config", &config);
     machine.works(machine.profile("dns"), &[]).await;
     machine.write("output", &format!("{{\"Version\":\"{SECRET}\"}}"));
@@ -141,7 +158,12 @@ async fn a_credential_process_is_run_and_its_output_is_not_repeated() {
     );
     machine.write(".aws/config", "[profile dns]\ncredential_process = false\n");
     let failed = machine.fails(machine.profile("dns")).await;
-    assert!(failed.message.contains("the command false ended with exit status: 1"), "{failed:?}");
+    assert!(
+        failed
+            .message
+            .contains("the command false ended with exit status: 1"),
+        "{failed:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,10 +179,15 @@ async fn a_role_is_taken_once_and_its_external_id_is_sent() {
         assume_role: Some(role),
         ..settings(&machine.fake)
     };
-    machine.works(with(role(Some("shared-with-us"))), &["Sts"]).await;
+    machine
+        .works(with(role(Some("shared-with-us"))), &["Sts"])
+        .await;
     let denied = machine.fails(with(role(None))).await;
     assert_eq!(denied.kind, ErrorKind::Permission);
-    assert!(denied.message.contains("may not take that role"), "{denied:?}");
+    assert!(
+        denied.message.contains("may not take that role"),
+        "{denied:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,7 +207,11 @@ async fn a_profile_takes_its_role_with_the_credential_of_another() {
     let round = machine.fails(machine.profile("round")).await;
     assert!(round.message.contains("or itself"), "{round:?}");
     let half = machine.fails(machine.profile("half")).await;
-    assert!(half.message.contains("neither source_profile nor credential_source"), "{half:?}");
+    assert!(
+        half.message
+            .contains("neither source_profile nor credential_source"),
+        "{half:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,9 +234,17 @@ async fn a_container_is_asked_once_with_its_token() {
     machine.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url);
     machine.set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "container-token");
     machine.works(machine.chain(), &["metadata"]).await;
-    machine.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://192.0.2.1/container");
+    machine.set(
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "http://192.0.2.1/container",
+    );
     let refused = machine.fails(machine.chain()).await;
-    assert!(refused.message.contains("plain http would show the credential"), "{refused:?}");
+    assert!(
+        refused
+            .message
+            .contains("plain http would show the credential"),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,8 +252,13 @@ async fn an_instance_is_asked_once_and_its_session_is_kept() {
     let mut machine = Machine::new();
     machine.variables.remove("AWS_EC2_METADATA_DISABLED");
     let url = machine.fake.url();
-    machine.set("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.trim_end_matches('/'));
-    machine.works(machine.chain(), &["metadata", "metadata"]).await;
+    machine.set(
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        url.trim_end_matches('/'),
+    );
+    machine
+        .works(machine.chain(), &["metadata", "metadata"])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -226,9 +270,20 @@ async fn an_instance_that_does_not_answer_is_explained_with_its_hop_limit() {
     machine.set("AWS_EC2_METADATA_SERVICE_ENDPOINT", &nobody);
     let error = machine.fails(machine.chain()).await;
     assert_eq!(error.kind, ErrorKind::Auth);
-    assert!(error.message.contains("none from the instance"), "{error:?}");
-    assert!(error.message.contains("refused the connection"), "{error:?}");
-    assert!(error.hint.unwrap().contains("--http-put-response-hop-limit 2"));
+    assert!(
+        error.message.contains("none from the instance"),
+        "{error:?}"
+    );
+    assert!(
+        error.message.contains("refused the connection"),
+        "{error:?}"
+    );
+    assert!(
+        error
+            .hint
+            .unwrap()
+            .contains("--http-put-response-hop-limit 2")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,7 +307,11 @@ async fn a_session_that_is_refused_is_fetched_again() {
     machine.set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "container-token");
     let provider = machine.provider(machine.chain());
     provider.zones(&name("a"), &context()).await.unwrap();
-    let over = Fault::Refuse(403, "ExpiredToken", "The security token included in the request is expired".to_owned());
+    let over = Fault::Refuse(
+        403,
+        "ExpiredToken",
+        "The security token included in the request is expired".to_owned(),
+    );
     machine.fake.fault("ListHostedZonesByName", over);
     let refused = provider.zones(&name("a"), &context()).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Auth);

@@ -24,7 +24,9 @@ const FOREIGN: &str = "\"v=spf1\" \"-all\"";
     reason = "whoever runs the tests says so in the environment"
 )]
 async fn two_writers_of_one_name_lose_no_value_in_any_order() {
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let full = std::env::var_os("COUNTERSIGN_FULL").is_some_and(|full| full != "0");
     let orders = match seed {
         Some(seed) => seed..seed + 1,
@@ -50,10 +52,12 @@ async fn two_writers_of_one_name_lose_no_value_in_any_order() {
 /// Both present, then both change their value, then both clean; after each the name has what it should have.
 async fn one_order(fake: &Fake, writers: &[Route53; 2], seed: u64) -> usize {
     let at = name("_acme-challenge");
-    let foreign = seed % 3 == 0;
+    let foreign = seed.is_multiple_of(3);
     let set = foreign.then(|| Set::txt(at.as_str(), 777, &[FOREIGN]));
     fake.state().zones[0].sets.clear();
-    set.clone().into_iter().for_each(|set| fake.state().zones[0].put(set));
+    set.clone()
+        .into_iter()
+        .for_each(|set| fake.state().zones[0].put(set));
     // A writer that has run before may believe what is not so any more.
     let stale = (seed % 2 == 1).then(|| RrSet {
         name: at.clone(),
@@ -93,7 +97,9 @@ async fn one_order(fake: &Fake, writers: &[Route53; 2], seed: u64) -> usize {
         overtaken += one + other;
         let mut wanted: Vec<String> = match round {
             2 => vec![],
-            round => (0..2).map(|i| format!("{}-{i}", ["first", "second"][round])).collect(),
+            round => (0..2)
+                .map(|i| format!("{}-{i}", ["first", "second"][round]))
+                .collect(),
         };
         wanted.extend(foreign.then(|| "v=spf1-all".to_owned()));
         wanted.sort();

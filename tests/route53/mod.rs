@@ -89,14 +89,36 @@ async fn a_hundred_names_take_three_calls_to_present_and_one_to_clean() {
     let found = provider.zones(&names[0], &context()).await.unwrap();
     assert_eq!(found.len(), 1);
     let zone = &found[0].zone;
-    let present: Vec<Change> = names.iter().map(|name| ensure(name, &value(name))).collect();
-    let receipt = provider.apply(zone, &present, &[], &context()).await.unwrap();
-    assert_eq!(provider.settle(&receipt, &context()).await, Ok(Settled::Everywhere));
-    assert_eq!(fake.calls(), ["ListHostedZonesByName", "ChangeResourceRecordSets", "GetChange"]);
+    let present: Vec<Change> = names
+        .iter()
+        .map(|name| ensure(name, &value(name)))
+        .collect();
+    let receipt = provider
+        .apply(zone, &present, &[], &context())
+        .await
+        .unwrap();
+    assert_eq!(
+        provider.settle(&receipt, &context()).await,
+        Ok(Settled::Everywhere)
+    );
+    assert_eq!(
+        fake.calls(),
+        [
+            "ListHostedZonesByName",
+            "ChangeResourceRecordSets",
+            "GetChange"
+        ]
+    );
 
     let believed: Vec<RrSet> = names.iter().map(|name| served(&fake, name)).collect();
-    let clean: Vec<Change> = names.iter().map(|name| absent(name, &value(name))).collect();
-    provider.apply(zone, &clean, &believed, &context()).await.unwrap();
+    let clean: Vec<Change> = names
+        .iter()
+        .map(|name| absent(name, &value(name)))
+        .collect();
+    provider
+        .apply(zone, &clean, &believed, &context())
+        .await
+        .unwrap();
     assert_eq!(fake.calls(), ["ChangeResourceRecordSets"]);
     assert_eq!(fake.state().zones[0].sets.len(), 0);
 }
@@ -105,7 +127,9 @@ async fn a_hundred_names_take_three_calls_to_present_and_one_to_clean() {
 async fn an_apex_and_its_wildcard_come_at_once_and_each_goes_alone() {
     let fake = start();
     let at = name("_acme-challenge");
-    apply(&fake, &[ensure(&at, "apex"), ensure(&at, "wildcard")], &[]).await.unwrap();
+    apply(&fake, &[ensure(&at, "apex"), ensure(&at, "wildcard")], &[])
+        .await
+        .unwrap();
     assert_eq!(fake.calls(), ["ChangeResourceRecordSets"]);
     let both = served(&fake, &at);
     apply(&fake, &[absent(&at, "apex")], &[both]).await.unwrap();
@@ -117,7 +141,11 @@ async fn an_apex_and_its_wildcard_come_at_once_and_each_goes_alone() {
 async fn what_somebody_else_wrote_goes_back_exactly_as_it_was_read() {
     let fake = start();
     let at = name("shared");
-    let theirs = ["\"v=spf1\" \"-all\"", "\"\\052 \\\"quoted\\\" \\303\\251\"", "\"\""];
+    let theirs = [
+        "\"v=spf1\" \"-all\"",
+        "\"\\052 \\\"quoted\\\" \\303\\251\"",
+        "\"\"",
+    ];
     put(&fake, &at, 777, &theirs);
     let before = fake.state().zones[0].clone();
     apply(&fake, &[ensure(&at, "ours")], &[]).await.unwrap();
@@ -148,11 +176,17 @@ async fn many_names_are_observed_with_few_calls() {
     for name in &names {
         put(&fake, name, 60, &["\"v\""]);
     }
-    let seen = provider(&fake).observe(&zone(), &names, &context()).await.unwrap();
+    let seen = provider(&fake)
+        .observe(&zone(), &names, &context())
+        .await
+        .unwrap();
     assert!(seen.iter().all(|set| set.values == ["v"]));
     assert_eq!(fake.calls().len(), 1);
     fake.state().page = 30;
-    let seen = provider(&fake).observe(&zone(), &names, &context()).await.unwrap();
+    let seen = provider(&fake)
+        .observe(&zone(), &names, &context())
+        .await
+        .unwrap();
     assert!(seen.iter().all(|set| set.values == ["v"]));
     assert!(fake.calls().len() <= 5);
 }
@@ -177,7 +211,10 @@ async fn a_set_with_a_routing_policy_and_an_alias_are_left_alone() {
         for change in [ensure(&at, "ours"), absent(&at, "ours")] {
             let error = apply(&fake, &[change], &[]).await.unwrap_err();
             assert_eq!(error.kind, ErrorKind::Invalid, "{error:?}");
-            assert!(error.message.contains(said) && error.hint.is_some(), "{error:?}");
+            assert!(
+                error.message.contains(said) && error.hint.is_some(),
+                "{error:?}"
+            );
         }
     }
     assert_eq!(fake.state().zones[0].sets, before.sets);
@@ -199,7 +236,10 @@ async fn a_zone_is_found_by_its_longest_name_and_not_by_half_a_label() {
     };
     for page in [300, 2, 1] {
         fake.state().page = page;
-        assert_eq!(found("_acme-challenge.a.sub.example.test").await, ["Z2", "Z1"]);
+        assert_eq!(
+            found("_acme-challenge.a.sub.example.test").await,
+            ["Z2", "Z1"]
+        );
         assert_eq!(found("_acme-challenge.private.example.test").await, ["Z1"]);
         assert_eq!(found("_acme-challenge.notexample.test").await, ["Z3"]);
         assert_eq!(found("example-a.test").await, ["Z5"]);
@@ -214,7 +254,11 @@ async fn a_zone_is_found_by_its_longest_name_and_not_by_half_a_label() {
 #[tokio::test(flavor = "multi_thread")]
 async fn zones_of_one_name_are_told_apart_by_their_name_servers() {
     let twins = (1..=5).map(|i| fake::Zone::new(&format!("Z{i}"), ZONE));
-    let fake = Fake::start(twins.chain([fake::Zone::new("Z0", ZONE).private()]).collect());
+    let fake = Fake::start(
+        twins
+            .chain([fake::Zone::new("Z0", ZONE).private()])
+            .collect(),
+    );
     for page in [300, 2] {
         fake.state().page = page;
         let found = provider(&fake).zones(&name("a"), &context()).await.unwrap();
@@ -237,7 +281,10 @@ async fn zones_that_are_configured_are_not_asked_for() {
         zones: zones.into(),
         ..settings(&fake)
     });
-    let found = provider.zones(&name("_acme-challenge.sub"), &context()).await.unwrap();
+    let found = provider
+        .zones(&name("_acme-challenge.sub"), &context())
+        .await
+        .unwrap();
     let ids: Vec<&str> = found.iter().map(|held| held.zone.id.as_str()).collect();
     assert_eq!(ids, ["Z2", "Z1"]);
     let elsewhere = DnsName::parse("a.other.test").unwrap();
@@ -294,7 +341,10 @@ async fn a_host_that_breaks_off_or_talks_nonsense_harms_nothing() {
         (garbage(200, &"<a>".repeat(100_000)), ErrorKind::Fatal),
         (garbage(301, ""), ErrorKind::Fatal),
         (garbage(400, "{}"), ErrorKind::Invalid),
-        (garbage(502, "<html>Bad Gateway</html>"), ErrorKind::Transient),
+        (
+            garbage(502, "<html>Bad Gateway</html>"),
+            ErrorKind::Transient,
+        ),
         (garbage(429, ""), ErrorKind::RateLimited { after: None }),
     ] {
         fake.fault("ChangeResourceRecordSets", fault.clone());
@@ -325,8 +375,14 @@ async fn an_account_that_asks_too_often_slows_all_of_its_verbs_down() {
     let throttled = Fault::Refuse(400, "Throttling", "Rate exceeded".to_owned());
     fake.fault("ChangeResourceRecordSets", throttled);
     let change = [ensure(&name("a"), "v")];
-    let error = provider(&fake).apply(&zone(), &change, &[], &context).await.unwrap_err();
-    assert!(matches!(error.kind, ErrorKind::RateLimited { after: Some(_) }), "{error:?}");
+    let error = provider(&fake)
+        .apply(&zone(), &change, &[], &context)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error.kind, ErrorKind::RateLimited { after: Some(_) }),
+        "{error:?}"
+    );
     assert!(!context.meter.wait(&context.clock).is_zero());
 }
 
@@ -366,7 +422,12 @@ async fn apply(
 fn served(fake: &Fake, name: &DnsName) -> RrSet {
     let state = fake.state();
     let set = state.zones[0].txt(name.as_str());
-    let values = set.map(|set| set.values.iter().map(|value| fake::text_of(value)).collect());
+    let values = set.map(|set| {
+        set.values
+            .iter()
+            .map(|value| fake::text_of(value))
+            .collect()
+    });
     RrSet {
         name: name.clone(),
         ttl: set.and_then(|set| set.ttl),

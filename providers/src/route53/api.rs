@@ -12,7 +12,7 @@ use super::credentials::Credentials;
 use super::error::{Blame, Call, is_throttling};
 use super::sets::{TxtSet, plain_name, surely_before};
 use super::sign::Service;
-use super::xml::{self, Changed, RecordSet, Sets, Step, ZoneDetails, Zones};
+use super::xml::{self, Changed, RecordSet, Refusal, Sets, Step, ZoneDetails, Zones};
 
 /// The version of the API, first in every path.
 const VERSION: &str = "2013-04-01";
@@ -126,12 +126,18 @@ impl<'a> Api<'a> {
     }
 
     /// The name servers that a zone was given.
-    pub(super) async fn nameservers(&self, zone: &PublicZone) -> Result<Vec<DnsName>, ProviderError> {
+    pub(super) async fn nameservers(
+        &self,
+        zone: &PublicZone,
+    ) -> Result<Vec<DnsName>, ProviderError> {
         let ask = Ask::new(Method::GET, &[VERSION, "hostedzone", &zone.id]);
         let what = format!("zone {} ({})", zone.name, zone.id);
         let details: ZoneDetails = self.read(ask, &self.blame(Call::GetZone, what)).await?;
         let names = details.delegation_set.name_servers.all;
-        Ok(names.iter().filter_map(|name| DnsName::parse(name).ok()).collect())
+        Ok(names
+            .iter()
+            .filter_map(|name| DnsName::parse(name).ok())
+            .collect())
     }
 
     /// The TXT set at each of `names`, in their order.
@@ -142,7 +148,7 @@ impl<'a> Api<'a> {
         zone: &Zone,
         names: &[&DnsName],
     ) -> Result<Vec<Option<TxtSet>>, ProviderError> {
-        let blame = self.blame_zone(Call::ListSets, zone);
+        let blame = self.blame(Call::ListSets, format!("zone {} ({})", zone.name, zone.id));
         let mut sets: Vec<Option<TxtSet>> = names.iter().map(|_| None).collect();
         let mut order: Vec<usize> = (0..names.len()).collect();
         order.sort_by_cached_key(|&at| reversed(names[at].as_str()));
@@ -209,15 +215,21 @@ impl<'a> Api<'a> {
         &self,
         zone: &Zone,
         steps: &[Step],
-    ) -> Result<Result<String, xml::Refusal>, ProviderError> {
-        let blame = self.blame_zone(Call::Change, zone);
+        blame: &Blame,
+    ) -> Result<Result<String, Refusal>, ProviderError> {
         let body = xml::change_request(steps).map_err(|why| {
-            let message = format!("the change of zone {} cannot be written as XML: {why}", zone.name);
+            let message = format!(
+                "the change of zone {} cannot be written as XML: {why}",
+                zone.name
+            );
             ProviderError::new(ErrorKind::Fatal, message)
         })?;
         // The empty segment is the slash at the end of the documented path.
-        let ask = Ask::new(Method::POST, &[VERSION, "hostedzone", &zone.id, "rrset", ""])
-            .body("application/xml", body.into_bytes());
+        let ask = Ask::new(
+            Method::POST,
+            &[VERSION, "hostedzone", &zone.id, "rrset", ""],
+        )
+        .body("application/xml", body.into_bytes());
         let reply = self.call(ask).await?;
         if reply.status.is_success() {
             let changed: Changed = blame.read(&reply)?;
@@ -226,7 +238,7 @@ impl<'a> Api<'a> {
         let refusal = xml::refusal(&reply.body);
         match refusal.code.as_str() {
             "InvalidChangeBatch" => Ok(Err(refusal)),
-            _ => Err(self.refused(&blame, &reply)),
+            _ => Err(self.refused(blame, &reply)),
         }
     }
 
@@ -238,9 +250,9 @@ impl<'a> Api<'a> {
         Ok(changed.change_info.status == "INSYNC")
     }
 
-    /// What a refused batch of changes in `zone` means.
-    pub(super) fn blame_zone(&self, call: Call, zone: &Zone) -> Blame {
-        self.blame(call, format!("zone {} ({})", zone.name, zone.id))
+    /// What a refused change of `what` means.
+    pub(super) fn blame_change(&self, what: String) -> Blame {
+        self.blame(Call::Change, what)
     }
 
     fn blame(&self, call: Call, what: String) -> Blame {

@@ -37,6 +37,9 @@ const MOST_ROLES: usize = 5;
 const HOPS: &str = "on an EC2 instance the reply to a container takes one hop more than is allowed at first: raise the limit with \
     `aws ec2 modify-instance-metadata-options --instance-id ID --http-put-response-hop-limit 2`; anywhere else set `profile`, \
     or `access-key-id` and `secret-access-key`";
+/// What an instance that answers lacks.
+const NO_ROLE: &str = "attach an instance profile with a role to the instance, or set `profile`, or `access-key-id` and \
+    `secret-access-key`";
 
 /// The credential of one plug-in.
 pub(super) struct Credentials {
@@ -164,7 +167,10 @@ impl Finder<'_> {
     async fn chain(&self) -> Result<Credential, ProviderError> {
         let profile = self.library.env_var("AWS_PROFILE");
         let profile = profile.as_deref().unwrap_or("default");
-        if let Some(found) = self.ask("the environment", &EnvCredentialProvider::new()).await? {
+        if let Some(found) = self
+            .ask("the environment", &EnvCredentialProvider::new())
+            .await?
+        {
             return Ok(found);
         }
         if let Some(found) = self.profile(profile).await? {
@@ -197,7 +203,8 @@ impl Finder<'_> {
     }
 
     async fn container(&self) -> Result<Option<Credential>, ProviderError> {
-        self.ask("the container", &ECSCredentialProvider::new()).await
+        self.ask("the container", &ECSCredentialProvider::new())
+            .await
     }
 
     async fn instance(&self, profile: &str) -> Result<Option<Credential>, ProviderError> {
@@ -210,7 +217,11 @@ impl Finder<'_> {
                     "there is no AWS credential: not in the environment, not in the profile `{profile}`, neither a web \
                      identity nor a container's, and none from the instance: {why}"
                 );
-                Err(ProviderError::new(ErrorKind::Auth, message).hint(HOPS))
+                let hint = match find::<Unsent>(&error) {
+                    Some(_) => HOPS,
+                    None => NO_ROLE,
+                };
+                Err(ProviderError::new(ErrorKind::Auth, message).hint(hint))
             }
         }
     }
@@ -229,7 +240,9 @@ impl Finder<'_> {
             };
             roles.push(role);
             if roles.len() > MOST_ROLES {
-                let message = format!("{what} takes more than {MOST_ROLES} roles one with another, or itself");
+                let message = format!(
+                    "{what} takes more than {MOST_ROLES} roles one with another, or itself"
+                );
                 return Err(ProviderError::new(ErrorKind::Auth, message)
                     .hint("look at source_profile in ~/.aws/config"));
             }
@@ -307,7 +320,8 @@ impl Finder<'_> {
         if !reply.status.is_success() {
             return Err(blame.refused(&reply, &self.context.clock));
         }
-        let assumed: Assumed = super::xml::read(&reply.body).map_err(|_| blame.unreadable(&reply, ""))?;
+        let assumed: Assumed =
+            super::xml::read(&reply.body).map_err(|_| blame.unreadable(&reply, ""))?;
         let session = assumed.assume_role_result.credentials;
         let end = session.expiration.parse();
         Ok(Credential {

@@ -67,12 +67,14 @@ impl Blame {
     pub(super) fn unreadable(&self, reply: &Reply, why: &str) -> ProviderError {
         let Self { host, what, .. } = self;
         let status = reply.status.as_u16();
-        let mut message = format!("{host} answered {status} for {what} with something other than it documents");
+        let mut message =
+            format!("{host} answered {status} for {what} with something other than it documents");
         if !why.is_empty() {
             message = format!("{message}: {why}");
         }
-        ProviderError::new(ErrorKind::Fatal, message)
-            .hint("look whether `endpoint` is Route 53, and whether something on the way rewrites HTTP")
+        ProviderError::new(ErrorKind::Fatal, message).hint(
+            "look whether `endpoint` is Route 53, and whether something on the way rewrites HTTP",
+        )
     }
 
     /// What a reply without success means.
@@ -86,10 +88,20 @@ impl Blame {
             return ProviderError::new(reply.kind(clock), message)
                 .hint("look whether `endpoint` is Route 53, and whether something on the way rewrites HTTP");
         }
-        let (kind, verdict, hint) = self.verdict(&code, &words);
+        let (kind, verdict, hint) = self.verdict(&code, &words).unwrap_or((
+            reply.kind(clock),
+            "it gives a reason that is not known here",
+            "look the code up in the API reference of Route 53",
+        ));
         let message = match words.is_empty() {
-            true => format!("{host} refuses {} for {what}: {verdict}", self.call.action()),
-            false => format!("{host} refuses {} for {what}: {verdict} ({words})", self.call.action()),
+            true => format!(
+                "{host} refuses {} for {what}: {verdict}",
+                self.call.action()
+            ),
+            false => format!(
+                "{host} refuses {} for {what}: {verdict} ({words})",
+                self.call.action()
+            ),
         };
         let error = ProviderError::new(kind, message).code(said(&code));
         match hint {
@@ -98,9 +110,9 @@ impl Blame {
         }
     }
 
-    fn verdict(&self, code: &str, words: &str) -> Verdict {
+    fn verdict(&self, code: &str, words: &str) -> Option<Verdict> {
         let of_role = self.call == Call::AssumeRole;
-        match code {
+        let verdict = match code {
             "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" if of_role => (
                 ErrorKind::Permission,
                 "this credential may not take that role",
@@ -112,13 +124,17 @@ impl Blame {
                 "the credential is good, but no policy allows it this",
                 self.permission(),
             ),
-            "InvalidClientTokenId" | "UnrecognizedClientException" | "InvalidAccessKeyId"
+            "InvalidClientTokenId"
+            | "UnrecognizedClientException"
+            | "InvalidAccessKeyId"
             | "AuthFailure" => (
                 ErrorKind::Auth,
                 "the access key is not known there",
                 "it was deleted or switched off, lacks its session token, or belongs to another partition (`region`)",
             ),
-            "SignatureDoesNotMatch" | "InvalidSignatureException" | "RequestExpired"
+            "SignatureDoesNotMatch"
+            | "InvalidSignatureException"
+            | "RequestExpired"
             | "RequestTimeTooSkewed"
                 if is_about_time(code, words) =>
             {
@@ -164,11 +180,7 @@ impl Blame {
                 "there is no such zone in the account that this credential belongs to",
                 "compare the id in `zones`; a zone of another account needs `assume-role`",
             ),
-            "NoSuchChange" => (
-                ErrorKind::Invalid,
-                "it is not known there any more",
-                "",
-            ),
+            "NoSuchChange" => (ErrorKind::Invalid, "it is not known there any more", ""),
             "InvalidDomainName" => (ErrorKind::Invalid, "it takes no such name", ""),
             "InvalidInput" | "ValidationError" if of_role => (
                 ErrorKind::Invalid,
@@ -186,12 +198,16 @@ impl Blame {
                 "ask AWS for a higher limit",
             ),
             "PriorRequestNotComplete" => (
-                ErrorKind::RateLimited { after: Some(BREATH) },
+                ErrorKind::RateLimited {
+                    after: Some(BREATH),
+                },
                 "an earlier change of this zone is still being made",
                 "another program changes the zone too; it goes on by itself",
             ),
             code if THROTTLING.contains(&code) => (
-                ErrorKind::RateLimited { after: Some(BREATH) },
+                ErrorKind::RateLimited {
+                    after: Some(BREATH),
+                },
                 "the account asks more often than it may",
                 "other programs of the account count too; it goes on by itself",
             ),
@@ -215,12 +231,9 @@ impl Blame {
                 "it cannot read the request",
                 "this is a fault of Countersign's, or of something on the way that rewrites HTTP",
             ),
-            _ => (
-                ErrorKind::Invalid,
-                "it gives a reason that is not known here",
-                "look the code up in the API reference of Route 53",
-            ),
-        }
+            _ => return None,
+        };
+        Some(verdict)
     }
 
     fn permission(&self) -> &'static str {
@@ -249,7 +262,10 @@ impl Blame {
             "look whether the name may have a TXT record in this zone",
         ));
         let Self { host, what, .. } = self;
-        let message = format!("{host} refuses the change of {what}: {verdict} ({})", said(&words));
+        let message = format!(
+            "{host} refuses to change {what}: {verdict} ({})",
+            said(&words)
+        );
         let error = ProviderError::new(kind, message).code(refusal.code.clone());
         error.hint(hint)
     }
@@ -259,7 +275,7 @@ impl Blame {
         let words = said(&refusal.messages.join("; "));
         let Self { host, what, .. } = self;
         let message =
-            format!("{host} refuses the change of {what}: another writer was faster, twice ({words})");
+            format!("{host} refuses to change {what}: another writer was faster, twice ({words})");
         ProviderError::new(ErrorKind::Conflict, message).code(refusal.code.clone())
     }
 }
@@ -300,7 +316,10 @@ fn bad_batch(words: &str) -> Option<Verdict> {
             "remove records that nobody needs, or ask AWS for a higher limit",
         ));
     }
-    if has("Invalid Resource Record") || has("Duplicate Resource Record") || has("InvalidCharacterString") {
+    if has("Invalid Resource Record")
+        || has("Duplicate Resource Record")
+        || has("InvalidCharacterString")
+    {
         return Some((
             ErrorKind::Invalid,
             "it does not take one of the values",
@@ -314,21 +333,32 @@ fn bad_batch(words: &str) -> Option<Verdict> {
 /// Where the host does not say which, all may be.
 pub(super) fn overtaken(refusal: &Refusal) -> Option<Vec<String>> {
     let words = refusal.messages.join("; ");
-    let is_overtaken = ["already exists", "was not found", "do not match the current values"]
-        .iter()
-        .any(|part| words.contains(part));
+    let is_overtaken = [
+        "already exists",
+        "was not found",
+        "do not match the current values",
+    ]
+    .iter()
+    .any(|part| words.contains(part));
     if !is_overtaken || bad_batch(&words).is_some() {
         return None;
     }
-    let names = words.split("name='").skip(1).filter_map(|rest| rest.split_once('\''));
+    let names = words
+        .split("name='")
+        .skip(1)
+        .filter_map(|rest| rest.split_once('\''));
     Some(names.map(|(name, _)| plain_name(name)).collect())
 }
 
 fn is_about_time(code: &str, words: &str) -> bool {
     ["RequestExpired", "RequestTimeTooSkewed"].contains(&code)
-        || ["Signature expired", "Signature not yet current", "Request is expired"]
-            .iter()
-            .any(|part| words.contains(part))
+        || [
+            "Signature expired",
+            "Signature not yet current",
+            "Request is expired",
+        ]
+        .iter()
+        .any(|part| words.contains(part))
 }
 
 #[cfg(test)]
@@ -346,9 +376,13 @@ mod tests {
     fn the_names_of_overtaken_sets_are_read_from_both_forms_of_the_refusal() {
         let exists = "Tried to create resource record set [name='a.test.', type='TXT'] but it already exists";
         let differs = "Tried to delete resource record set [name='\\052.test.', type='TXT'] but the values provided do not match the current values";
-        let gone = "Tried to delete resource record set [name='C.test.', type='TXT'] but it was not found";
+        let gone =
+            "Tried to delete resource record set [name='C.test.', type='TXT'] but it was not found";
         let wanted = ["a.test", "*.test", "c.test"].map(str::to_owned).to_vec();
-        assert_eq!(overtaken(&batch(&[exists, differs, gone])), Some(wanted.clone()));
+        assert_eq!(
+            overtaken(&batch(&[exists, differs, gone])),
+            Some(wanted.clone())
+        );
         let one = format!("[{exists}, {differs}, {gone}]");
         assert_eq!(overtaken(&batch(&[&one])), Some(wanted));
         assert_eq!(overtaken(&batch(&["The set already exists"])), Some(vec![]));

@@ -89,7 +89,11 @@ fn sso(file: &Ini, name: &str, profile: &Properties) -> Result<Option<SSOCredent
     };
     let section = file.section(Some(format!("sso-session {session}")));
     let region = section.and_then(|section| section.get("sso_region"));
-    let parts = (profile.get("sso_account_id"), profile.get("sso_role_name"), region);
+    let parts = (
+        profile.get("sso_account_id"),
+        profile.get("sso_role_name"),
+        region,
+    );
     let (Some(account), Some(role), Some(region)) = parts else {
         return Err(Error::config_invalid(format!(
             "the profile `{name}` uses the sso-session `{session}`, but sso_account_id, sso_role_name or the session's \

@@ -7,11 +7,11 @@ use tokio::io::AsyncReadExt;
 
 use std::time::Duration;
 
+use crate::Context;
 use crate::clock::later;
 use crate::http::{Ask, Http, judge_endpoint};
 use crate::meter::Meter;
 use crate::secret::SecretSource;
-use crate::Context;
 
 /// A file of profiles or a token is not larger.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -115,7 +115,10 @@ impl std::fmt::Debug for Web {
 }
 
 impl HttpSend for Web {
-    async fn http_send(&self, request: http::Request<Bytes>) -> reqsign_core::Result<http::Response<Bytes>> {
+    async fn http_send(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> reqsign_core::Result<http::Response<Bytes>> {
         let unsent = |why: String| Error::unexpected("no reply").with_source(Unsent(why));
         let (head, body) = request.into_parts();
         let url = Url::parse(&head.uri.to_string());
@@ -126,7 +129,9 @@ impl HttpSend for Web {
         }
         let is_near = NEAR.contains(&host.as_str());
         if !is_near && let Err(why) = judge_endpoint(&url) {
-            return Err(unsent(format!("{host} is not asked for a credential: {why}")));
+            return Err(unsent(format!(
+                "{host} is not asked for a credential: {why}"
+            )));
         }
         let mut context = self.context.clone();
         if is_near || url.scheme() == "http" {

@@ -283,8 +283,7 @@ mod tests {
         assert_eq!(seen.len(), 2);
         assert!(seen[0].config.private_zone && !seen[1].config.private_zone);
         assert!(!zones.is_truncated && zones.next_name.is_none());
-        let none: Zones =
-            read(b"<R><HostedZones/><IsTruncated>false</IsTruncated></R>").unwrap();
+        let none: Zones = read(b"<R><HostedZones/><IsTruncated>false</IsTruncated></R>").unwrap();
         assert!(none.hosted_zones.all.is_empty());
         assert!(read::<Zones>(b"<R><IsTruncated>perhaps</IsTruncated></R>").is_err());
     }

@@ -67,7 +67,7 @@ impl Checker {
         }
         if let Some(route53) = &provider.route53 {
             let settings = self.route53(&at.key("route53"), route53);
-            all.push(settings.map(ProviderSettings::Route53));
+            all.push(settings.map(|it| ProviderSettings::Route53(Box::new(it))));
         }
         let given = provider.unknown.0.len() + all.len();
         if given != 1 {

@@ -66,7 +66,8 @@ impl Checker {
                 None
             }
             (Some(_), ..) => {
-                let message = "a credential comes from a profile or from an access key, and not from both";
+                let message =
+                    "a credential comes from a profile or from an access key, and not from both";
                 self.problems.key(at, message, SOURCES);
                 None
             }
@@ -117,17 +118,12 @@ impl Checker {
         is_role.then(|| text.to_owned())
     }
 
-    fn identifier(
-        &mut self,
-        at: &Path<'_>,
-        text: &str,
-        most: usize,
-        also: &str,
-    ) -> Option<String> {
+    fn identifier(&mut self, at: &Path<'_>, text: &str, most: usize, also: &str) -> Option<String> {
         let is_good = (2..=most).contains(&text.len())
             && (text.chars()).all(|c| c.is_ascii_alphanumeric() || also.contains(c));
         if !is_good {
-            let message = format!("this has 2 to {most} letters, digits and characters out of {also}");
+            let message =
+                format!("this has 2 to {most} letters, digits and characters out of {also}");
             self.problems.value(at, message, "");
         }
         is_good.then(|| text.to_owned())
@@ -152,7 +148,9 @@ impl Checker {
     fn hosted_zone(&mut self, at: &Path<'_>, text: &str) -> Option<String> {
         let id = text.strip_prefix("/hostedzone/").unwrap_or(text);
         let is_id = (1..=MAX_ZONE_ID).contains(&id.len())
-            && id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+            && id
+                .bytes()
+                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
         if !is_id {
             self.problems.value(
                 at,

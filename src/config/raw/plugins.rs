@@ -98,11 +98,7 @@ pub(in crate::config) struct Route53 {
 
 /// A role of IAM.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(
-    default,
-    rename_all = "kebab-case",
-    expecting = "a mapping with arn"
-)]
+#[serde(default, rename_all = "kebab-case", expecting = "a mapping with arn")]
 #[schemars(deny_unknown_fields, extend("required" = ["arn"]))]
 pub(in crate::config) struct AssumeRole {
     /// The role, e.g. `arn:aws:iam::123456789012:role/dns`.

@@ -104,7 +104,9 @@ fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
         let (name, value) = (name.to_ascii_lowercase(), value.trim().to_owned());
         request.headers.insert(name, value);
     }
-    let length = request.header("content-length").and_then(|it| it.parse().ok());
+    let length = request
+        .header("content-length")
+        .and_then(|it| it.parse().ok());
     request.body = vec![0; length.unwrap_or_default()];
     reader.read_exact(&mut request.body)?;
     Ok(Some(request))

@@ -3,16 +3,20 @@
 //!
 //! It also plays what credentials come from: the Security Token Service, an instance's metadata and a container's.
 
+mod documents;
+mod gate;
 mod http;
 mod signature;
 mod store;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use documents::{change_info, document, escaped, list_sets, refusal, steps, zone_xml};
+pub use gate::Gate;
 pub use http::{Answer, Request};
-pub use store::{Set, Step, Zone, text_of};
+pub use store::{Set, Zone, text_of};
 use store::{dotted, reversed, shown};
 
 /// The access key that may do everything.
@@ -136,70 +140,6 @@ impl State {
     }
 }
 
-/// Lets requests of several writers through one at a time.
-#[derive(Default)]
-pub struct Gate {
-    turns: Mutex<Turns>,
-    moved: Condvar,
-}
-
-#[derive(Default)]
-struct Turns {
-    /// Access keys that are at work, and whether each waits at the gate.
-    writers: BTreeMap<String, bool>,
-    next: Option<String>,
-    seed: u64,
-}
-
-impl Gate {
-    /// From now on these take turns.
-    pub fn close(&self, keys: &[&str], seed: u64) {
-        let mut turns = self.turns.lock().expect("nothing panics with it");
-        turns.writers = keys.iter().map(|&key| (key.to_owned(), false)).collect();
-        turns.next = None;
-        turns.seed = seed;
-    }
-
-    /// That one is done.
-    pub fn leave(&self, key: &str) {
-        let mut turns = self.turns.lock().expect("nothing panics with it");
-        turns.writers.remove(key);
-        turns.choose();
-        self.moved.notify_all();
-    }
-
-    fn pass(&self, key: &str) {
-        let mut turns = self.turns.lock().expect("nothing panics with it");
-        let Some(waits) = turns.writers.get_mut(key) else {
-            return;
-        };
-        *waits = true;
-        turns.choose();
-        self.moved.notify_all();
-        while turns.next.as_deref() != Some(key) {
-            turns = self.moved.wait(turns).expect("nothing panics with it");
-        }
-        turns.next = None;
-        turns.writers.insert(key.to_owned(), false);
-    }
-}
-
-impl Turns {
-    /// When all wait, one of them is next.
-    fn choose(&mut self) {
-        if self.next.is_some() || self.writers.is_empty() || !self.writers.values().all(|&waits| waits) {
-            return;
-        }
-        // A step of splitmix64.
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.seed;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let at = (mixed ^ (mixed >> 31)) as usize % self.writers.len();
-        self.next = self.writers.keys().nth(at).cloned();
-    }
-}
-
 type Refused = (u16, &'static str, String);
 
 impl Shared {
@@ -229,7 +169,7 @@ impl Shared {
             (Some((_, Fault::ResetAfter)), _) => Answer::Reset,
             (Some((_, Fault::HalfReply)), Ok(body)) => Answer::Half(body),
             (_, Ok(body)) => Answer::Reply(200, body),
-            (_, Err((status, code, message))) if code.is_empty() => Answer::Reply(status, message),
+            (_, Err((status, "", message))) => Answer::Reply(status, message),
             (_, Err((status, code, message))) => Answer::Reply(status, refusal(code, &message)),
         }
     }
@@ -240,8 +180,14 @@ impl Shared {
         let path = request.path.as_str();
         if path == "/latest/api/token" {
             let asked = request.method == "PUT"
-                && request.header("x-aws-ec2-metadata-token-ttl-seconds").is_some();
-            return if asked { ok("metadata-token".to_owned()) } else { None };
+                && request
+                    .header("x-aws-ec2-metadata-token-ttl-seconds")
+                    .is_some();
+            return if asked {
+                ok("metadata-token".to_owned())
+            } else {
+                None
+            };
         }
         let role = path.strip_prefix("/latest/meta-data/iam/security-credentials/");
         let is_container = path == "/container";
@@ -292,9 +238,17 @@ impl State {
         let key = self.authenticate(request, "route53")?;
         let action = format!("route53:{call}");
         if key.denied.contains(&call) {
-            return Err(denied(&action, "no identity-based policy allows the action"));
+            return Err(denied(
+                &action,
+                "no identity-based policy allows the action",
+            ));
         }
-        let id = request.path.trim_matches('/').split('/').nth(2).unwrap_or_default();
+        let id = request
+            .path
+            .trim_matches('/')
+            .split('/')
+            .nth(2)
+            .unwrap_or_default();
         match call {
             "ListHostedZones" => Ok(self.list_zones(request)),
             "ListHostedZonesByName" => Ok(self.list_zones_by_name(request)),
@@ -319,7 +273,11 @@ impl State {
             "ChangeResourceRecordSets" => self.change(id, request, &key, &action),
             "GetChange" => {
                 let left = self.changes.get_mut(id);
-                let left = left.ok_or((404, "NoSuchChange", format!("A change with the specified id {id} was not found.")))?;
+                let left = left.ok_or((
+                    404,
+                    "NoSuchChange",
+                    format!("A change with the specified id {id} was not found."),
+                ))?;
                 let status = if *left == 0 { "INSYNC" } else { "PENDING" };
                 *left = left.saturating_sub(1);
                 Ok(document("GetChangeResponse", &change_info(id, status)))
@@ -329,7 +287,13 @@ impl State {
     }
 
     fn authenticate(&self, request: &Request, service: &str) -> Result<Key, Refused> {
-        let incomplete = || (403, "MissingAuthenticationToken", "Missing Authentication Token".to_owned());
+        let incomplete = || {
+            (
+                403,
+                "MissingAuthenticationToken",
+                "Missing Authentication Token".to_owned(),
+            )
+        };
         let claim = signature::claim(request).ok_or_else(incomplete)?;
         let unknown = || {
             let message = "The security token included in the request is invalid.";
@@ -337,7 +301,9 @@ impl State {
         };
         let key = self.keys.get(&claim.key).ok_or_else(unknown)?;
         let token = request.header("x-amz-security-token");
-        if token != key.token.as_deref() || (token.is_some() && !claim.covers("x-amz-security-token")) {
+        if token != key.token.as_deref()
+            || (token.is_some() && !claim.covers("x-amz-security-token"))
+        {
             return Err(unknown());
         }
         let [_, region, named] = &claim.scope;
@@ -355,7 +321,10 @@ impl State {
     }
 
     fn list_zones(&self, request: &Request) -> String {
-        let marker = request.query("marker").and_then(|it| it.parse().ok()).unwrap_or(0);
+        let marker = request
+            .query("marker")
+            .and_then(|it| it.parse().ok())
+            .unwrap_or(0);
         let end = (marker + self.page).min(self.zones.len());
         let zones: String = self.zones[marker..end].iter().map(zone_xml).collect();
         let more = match end < self.zones.len() {
@@ -371,7 +340,10 @@ impl State {
         let place = |zone: &Zone| (reversed(&zone.name), zone.id.clone());
         zones.sort_by_key(|zone| place(zone));
         let name = request.query("dnsname").map(dotted).unwrap_or_default();
-        let from = (reversed(&name), request.query("hostedzoneid").unwrap_or_default().to_owned());
+        let from = (
+            reversed(&name),
+            request.query("hostedzoneid").unwrap_or_default().to_owned(),
+        );
         zones.retain(|zone| name == "." || place(zone) >= from);
         let asked = request.query("maxitems").and_then(|it| it.parse().ok());
         let most = asked.unwrap_or(100).min(self.page);
@@ -393,12 +365,19 @@ impl State {
         )
     }
 
-    fn change(&mut self, id: &str, request: &Request, key: &Key, action: &str) -> Result<String, Refused> {
+    fn change(
+        &mut self,
+        id: &str,
+        request: &Request,
+        key: &Key,
+        action: &str,
+    ) -> Result<String, Refused> {
         let body = String::from_utf8_lossy(&request.body).into_owned();
         let steps = steps(&body).ok_or((400, "MalformedInput", "Unexpected element".to_owned()))?;
         for step in &steps {
             let name = step.set.name.trim_end_matches('.');
-            if !key.names.is_empty() && !(step.set.kind == "TXT" && key.names.iter().any(|it| it == name)) {
+            let is_listed = step.set.kind == "TXT" && key.names.iter().any(|it| it == name);
+            if !is_listed && !key.names.is_empty() {
                 return Err(denied(action, "no identity-based policy allows the action"));
             }
         }
@@ -408,7 +387,10 @@ impl State {
             Ok(()) => {
                 let id = format!("C{:04}", self.changes.len() + 1);
                 self.changes.insert(id.clone(), self.pending);
-                Ok(document("ChangeResourceRecordSetsResponse", &change_info(&id, "PENDING")))
+                Ok(document(
+                    "ChangeResourceRecordSetsResponse",
+                    &change_info(&id, "PENDING"),
+                ))
             }
             Err(wrong) if old_refusals => {
                 let messages: String = (wrong.iter())
@@ -435,8 +417,15 @@ impl State {
                     return Err(denied("sts:AssumeRole", "the external id differs"));
                 }
             }
-            "AssumeRoleWithWebIdentity" if field("WebIdentityToken").as_deref() == Some("web-token") => {}
-            _ => return Err((400, "InvalidIdentityToken", "No OpenIDConnect provider found".to_owned())),
+            "AssumeRoleWithWebIdentity"
+                if field("WebIdentityToken").as_deref() == Some("web-token") => {}
+            _ => {
+                return Err((
+                    400,
+                    "InvalidIdentityToken",
+                    "No OpenIDConnect provider found".to_owned(),
+                ));
+            }
         }
         let (id, key) = self.session();
         let (secret, token) = (key.secret, key.token.unwrap_or_default());
@@ -464,69 +453,6 @@ impl State {
     }
 }
 
-fn list_sets(zone: &Zone, request: &Request, page: usize) -> String {
-    let text = |name: &str| request.query(name).unwrap_or_default().to_owned();
-    let from = (reversed(&dotted(&text("name"))), text("type"), text("identifier"));
-    let sets: Vec<&Set> = (zone.sets.iter())
-        .filter(|(key, _)| request.query("name").is_none() || **key >= from)
-        .map(|(_, set)| set)
-        .collect();
-    let asked = request.query("maxitems").and_then(|it| it.parse().ok());
-    let most = asked.unwrap_or(300).min(page);
-    let next = sets.get(most).map_or(String::new(), |set| {
-        let identifier = set.identifier.iter().map(|it| format!("<NextRecordIdentifier>{it}</NextRecordIdentifier>"));
-        format!(
-            "<NextRecordName>{}</NextRecordName><NextRecordType>{}</NextRecordType>{}",
-            shown(&set.name),
-            set.kind,
-            identifier.collect::<String>()
-        )
-    });
-    let listed: String = sets.iter().take(most).map(|set| set_xml(set)).collect();
-    document(
-        "ListResourceRecordSetsResponse",
-        &format!(
-            "<ResourceRecordSets>{listed}</ResourceRecordSets><IsTruncated>{}</IsTruncated>{next}<MaxItems>{most}</MaxItems>",
-            sets.len() > most
-        ),
-    )
-}
-
-fn set_xml(set: &Set) -> String {
-    let identifier: String = (set.identifier.iter())
-        .map(|it| format!("<SetIdentifier>{it}</SetIdentifier><MultiValueAnswer>true</MultiValueAnswer>"))
-        .collect();
-    let values: String = (set.values.iter())
-        .map(|value| format!("<ResourceRecord><Value>{}</Value></ResourceRecord>", escaped(value)))
-        .collect();
-    let data = match set.ttl {
-        Some(ttl) => format!("<TTL>{ttl}</TTL><ResourceRecords>{values}</ResourceRecords>"),
-        None => "<AliasTarget><HostedZoneId>Z1</HostedZoneId><DNSName>elsewhere.test.</DNSName>\
-                 <EvaluateTargetHealth>false</EvaluateTargetHealth></AliasTarget>"
-            .to_owned(),
-    };
-    let (name, kind) = (shown(&set.name), &set.kind);
-    format!("<ResourceRecordSet><Name>{name}</Name><Type>{kind}</Type>{identifier}{data}</ResourceRecordSet>")
-}
-
-fn zone_xml(zone: &Zone) -> String {
-    format!(
-        "<HostedZone><Id>/hostedzone/{}</Id><Name>{}</Name><CallerReference>ref</CallerReference><Config><PrivateZone>{}\
-         </PrivateZone></Config><ResourceRecordSetCount>{}</ResourceRecordSetCount></HostedZone>",
-        zone.id,
-        shown(&zone.name),
-        zone.private,
-        zone.sets.len()
-    )
-}
-
-fn change_info(id: &str, status: &str) -> String {
-    format!(
-        "<ChangeInfo><Id>/change/{id}</Id><Status>{status}</Status><SubmittedAt>2026-01-01T00:00:00.000Z</SubmittedAt>\
-         </ChangeInfo>"
-    )
-}
-
 fn denied(action: &str, why: &str) -> Refused {
     let message = format!(
         "User: arn:aws:iam::123456789012:user/dns is not authorized to perform: {action} because {why}"
@@ -535,61 +461,9 @@ fn denied(action: &str, why: &str) -> Refused {
 }
 
 fn no_zone(id: &str) -> Refused {
-    (404, "NoSuchHostedZone", format!("No hosted zone found with ID: {id}"))
-}
-
-fn refusal(code: &str, message: &str) -> String {
-    let message = escaped(message);
-    document(
-        "ErrorResponse",
-        &format!(
-            "<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error><RequestId>r-1</RequestId>"
-        ),
+    (
+        404,
+        "NoSuchHostedZone",
+        format!("No hosted zone found with ID: {id}"),
     )
-}
-
-fn document(root: &str, rest: &str) -> String {
-    format!(
-        "<?xml version=\"1.0\"?>\n<{root} xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">{rest}</{root}>"
-    )
-}
-
-fn escaped(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    text.replace('"', "&quot;").replace('\'', "&apos;")
-}
-
-fn unescaped(text: &str) -> String {
-    let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"");
-    text.replace("&apos;", "'").replace("&#34;", "\"").replace("&amp;", "&")
-}
-
-/// The changes of a batch; `None` when it is something else.
-fn steps(body: &str) -> Option<Vec<Step>> {
-    let steps: Option<Vec<Step>> = (elements(body, "Change").into_iter())
-        .map(|change| {
-            let values = elements(change, "Value").into_iter().map(unescaped);
-            Some(Step {
-                action: element(change, "Action")?,
-                set: Set {
-                    name: dotted(&element(change, "Name")?.replace("\\052", "*")),
-                    kind: element(change, "Type")?,
-                    identifier: element(change, "SetIdentifier"),
-                    ttl: element(change, "TTL").and_then(|ttl| ttl.parse().ok()),
-                    values: values.collect(),
-                },
-            })
-        })
-        .collect();
-    steps.filter(|steps| !steps.is_empty() && body.contains("ChangeResourceRecordSetsRequest"))
-}
-
-fn elements<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
-    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
-    let parts = text.split(open.as_str()).skip(1);
-    parts.filter_map(|part| Some(part.split_once(close.as_str())?.0)).collect()
-}
-
-fn element(text: &str, name: &str) -> Option<String> {
-    elements(text, name).first().map(|inner| unescaped(inner))
 }

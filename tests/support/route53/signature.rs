@@ -27,7 +27,10 @@ pub fn claim(request: &Request) -> Option<Claim> {
     Some(Claim {
         key: key.to_owned(),
         scope: [date, region, service].map(str::to_owned),
-        signed: part("SignedHeaders")?.split(';').map(str::to_owned).collect(),
+        signed: part("SignedHeaders")?
+            .split(';')
+            .map(str::to_owned)
+            .collect(),
         signature: part("Signature")?.to_owned(),
     })
 }
@@ -51,7 +54,12 @@ impl Claim {
             .collect();
         query.sort();
         let headers: String = (self.signed.iter())
-            .map(|name| format!("{name}:{}\n", request.header(name).unwrap_or_default().trim()))
+            .map(|name| {
+                format!(
+                    "{name}:{}\n",
+                    request.header(name).unwrap_or_default().trim()
+                )
+            })
             .collect();
         let canonical = format!(
             "{}\n{}\n{}\n{headers}\n{}\n{body}",
@@ -62,7 +70,8 @@ impl Claim {
         );
         let [day, region, service] = &self.scope;
         let digest = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
-        let text = format!("AWS4-HMAC-SHA256\n{date}\n{day}/{region}/{service}/aws4_request\n{digest}");
+        let text =
+            format!("AWS4-HMAC-SHA256\n{date}\n{day}/{region}/{service}/aws4_request\n{digest}");
         let mut key = format!("AWS4{secret}").into_bytes();
         for part in [day.as_str(), region, service, "aws4_request"] {
             key = mac(&key, part.as_bytes());

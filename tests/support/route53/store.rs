@@ -91,18 +91,23 @@ impl Zone {
             .map(|step| weight(step) * step.set.values.len())
             .sum();
         if values > MAX_VALUES {
-            return Err(vec![format!("Number of records limit of {MAX_VALUES} exceeded.")]);
+            return Err(vec![format!(
+                "Number of records limit of {MAX_VALUES} exceeded."
+            )]);
         }
         let characters: usize = (steps.iter())
             .map(|step| weight(step) * step.set.values.iter().map(String::len).sum::<usize>())
             .sum();
         if characters > MAX_CHARACTERS {
-            return Err(vec![format!("Number of characters limit of {MAX_CHARACTERS} exceeded.")]);
+            return Err(vec![format!(
+                "Number of characters limit of {MAX_CHARACTERS} exceeded."
+            )]);
         }
         let mut after = self.sets.clone();
         let mut wrong = Vec::new();
         for (at, step) in steps.iter().enumerate() {
-            let twice = |other: &Step| other.action == step.action && other.set.key() == step.set.key();
+            let twice =
+                |other: &Step| other.action == step.action && other.set.key() == step.set.key();
             if steps[..at].iter().any(twice) {
                 let Set { name, kind, .. } = &step.set;
                 wrong.push(format!(
@@ -124,7 +129,11 @@ impl Zone {
 
     fn step(&self, sets: &mut BTreeMap<Key, Set>, step: &Step) -> Result<(), String> {
         let set = &step.set;
-        let what = format!("resource record set [name='{}', type='{}']", shown(&set.name), set.kind);
+        let what = format!(
+            "resource record set [name='{}', type='{}']",
+            shown(&set.name),
+            set.kind
+        );
         let known = sets.get(&set.key());
         match (step.action.as_str(), known) {
             ("DELETE", None) => return Err(format!("Tried to delete {what} but it was not found")),
@@ -152,7 +161,9 @@ impl Zone {
         let (name, kind, zone) = (shown(&set.name), &set.kind, &self.name);
         let below = set.name == *zone || set.name.ends_with(&format!(".{zone}"));
         if !below {
-            return Err(format!("RRSet with DNS name {name} is not permitted in zone {zone}"));
+            return Err(format!(
+                "RRSet with DNS name {name} is not permitted in zone {zone}"
+            ));
         }
         let mut others = sets.values().filter(|other| other.name == set.name);
         if let Some(other) = others.find(|other| (other.kind == "CNAME") != (kind == "CNAME")) {
@@ -162,7 +173,9 @@ impl Zone {
                 other.kind
             ));
         }
-        let mut others = sets.values().filter(|other| other.name == set.name && other.kind == *kind);
+        let mut others = sets
+            .values()
+            .filter(|other| other.name == set.name && other.kind == *kind);
         if others.any(|other| other.identifier.is_some() != set.identifier.is_some()) {
             let identifier = set.identifier.as_deref().unwrap_or("null");
             return Err(format!(
@@ -198,7 +211,9 @@ fn same(known: &Set, stated: &Set) -> bool {
 /// Character-strings in quotes with a space between them, of at most 255 octets each.
 fn judge_text(value: &str) -> Result<(), String> {
     let invalid = |what: &str| {
-        Err(format!("Invalid Resource Record: 'FATAL problem: {what} encountered with '{value}''"))
+        Err(format!(
+            "Invalid Resource Record: 'FATAL problem: {what} encountered with '{value}''"
+        ))
     };
     let mut rest = value;
     loop {
