@@ -6,6 +6,7 @@ use std::path::Path;
 use countersign_providers::route53::{AssumeRole, Route53, Settings, Source};
 use countersign_providers::secret::SecretSource;
 use countersign_providers::{ErrorKind, Provider, ProviderError};
+use ring::digest;
 use tempfile::TempDir;
 
 use crate::support::route53::{Fake, Fault, KEY, SECRET};
@@ -225,6 +226,37 @@ async fn a_web_identity_is_exchanged_once() {
     let refused = machine.fails(machine.chain()).await;
     assert_eq!(refused.kind, ErrorKind::Auth);
     assert!(!refused.message.contains("another-token"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_of_identity_center_is_used_and_its_end_is_explained() {
+    let mut machine = Machine::new();
+    let portal = format!("{}sso", machine.fake.url());
+    machine.set("AWS_SSO_ENDPOINT", &portal);
+    let role = "sso_account_id = 123456789012\nsso_role_name = dns\n";
+    let config = format!(
+        "[profile own]\n{role}sso_region = us-east-1\nsso_start_url = https://start.test\n\
+         [profile shared]\n{role}sso_session = work\n\
+         [sso-session work]\nsso_region = us-east-1\nsso_start_url = https://start.test\n"
+    );
+    machine.write(".aws/config", &config);
+    let token = |end: &str| format!("{{\"accessToken\":\"sso-token\",\"expiresAt\":\"{end}\"}}");
+    for (profile, kept_under) in [("own", "https://start.test"), ("shared", "work")] {
+        let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, kept_under.as_bytes());
+        let digest: String = digest
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let file = format!(".aws/sso/cache/{digest}.json");
+        machine.write(&file, &token("2099-01-01T00:00:00Z"));
+        machine.works(machine.profile(profile), &["metadata"]).await;
+        machine.write(&file, &token("2020-01-01T00:00:00Z"));
+        let over = machine.fails(machine.profile(profile)).await;
+        assert_eq!(over.kind, ErrorKind::Auth);
+        assert!(over.message.contains("aws sso login"), "{over:?}");
+        assert!(!format!("{over:?}").contains("sso-token"), "{over:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

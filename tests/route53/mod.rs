@@ -170,6 +170,20 @@ async fn only_the_names_that_were_overtaken_are_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_names_no_set_has_all_of_them_read_again() {
+    let fake = start();
+    let words = "The resource record set already exists".to_owned();
+    let fault = Fault::Refuse(400, "InvalidChangeBatch", words);
+    fake.fault("ChangeResourceRecordSets", fault);
+    let both = [ensure(&name("a"), "v"), ensure(&name("b"), "v")];
+    put(&fake, &name("a"), 777, &["\"theirs\""]);
+    put(&fake, &name("b"), 777, &["\"v\""]);
+    apply(&fake, &both, &[]).await.unwrap();
+    assert_eq!(served(&fake, &name("a")).values, ["theirs", "v"]);
+    assert_eq!(served(&fake, &name("b")).values, ["v"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_names_are_observed_with_few_calls() {
     let fake = start();
     let names: Vec<DnsName> = (0..100).map(|i| name(&format!("n{i}"))).collect();

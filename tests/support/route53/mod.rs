@@ -1,7 +1,8 @@
 //! A strict Route 53 for tests: a batch is a compare-and-swap, signatures are verified, limits are Amazon's, and what it
 //! refuses it refuses in Amazon's words. boto3 judges it (`tests/route53.rs`).
 //!
-//! It also plays what credentials come from: the Security Token Service, an instance's metadata and a container's.
+//! It also plays what credentials come from: the Security Token Service, an instance's metadata, a container's, and the
+//! portal of IAM Identity Center.
 
 mod documents;
 mod gate;
@@ -174,7 +175,7 @@ impl Shared {
         }
     }
 
-    /// What an instance's metadata service and a container's answer; neither is signed.
+    /// What an instance's metadata service, a container's and the portal of IAM Identity Center answer; none is signed.
     fn metadata(&self, request: &Request) -> Option<Answer> {
         let ok = |body: String| Some(Answer::Reply(200, body));
         let path = request.path.as_str();
@@ -190,15 +191,15 @@ impl Shared {
             };
         }
         let role = path.strip_prefix("/latest/meta-data/iam/security-credentials/");
-        let is_container = path == "/container";
-        if role.is_none() && !is_container {
+        if role.is_none() && path != "/container" && path != "/sso" {
             return None;
         }
         let mut state = self.state.lock().expect("nothing panics with it");
         state.calls.push("metadata".to_owned());
-        let given = match is_container {
-            true => request.header("authorization") == Some("container-token"),
-            false => request.header("x-aws-ec2-metadata-token") == Some("metadata-token"),
+        let given = match path {
+            "/container" => request.header("authorization") == Some("container-token"),
+            "/sso" => request.header("x-amz-sso_bearer_token") == Some("sso-token"),
+            _ => request.header("x-aws-ec2-metadata-token") == Some("metadata-token"),
         };
         if !given {
             return Some(Answer::Reply(401, String::new()));
@@ -208,6 +209,12 @@ impl Shared {
         }
         let (id, key) = state.session();
         let (secret, token) = (key.secret, key.token.unwrap_or_default());
+        if path == "/sso" {
+            return ok(format!(
+                "{{\"roleCredentials\":{{\"accessKeyId\":\"{id}\",\"secretAccessKey\":\"{secret}\",\
+                 \"sessionToken\":\"{token}\",\"expiration\":4070908800000}}}}"
+            ));
+        }
         ok(format!(
             "{{\"Code\":\"Success\",\"AccessKeyId\":\"{id}\",\"SecretAccessKey\":\"{secret}\",\"Token\":\"{token}\",\
              \"Expiration\":\"2099-01-01T00:00:00Z\"}}"
