@@ -170,6 +170,31 @@ async fn only_the_names_that_were_overtaken_are_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_believed_to_be_there_is_put_there_if_it_is_not() {
+    let fake = start();
+    let at = name("a");
+    let believed = RrSet {
+        name: at.clone(),
+        ttl: Some(60),
+        values: vec!["v".to_owned()],
+    };
+    for theirs in [&[][..], &["\"theirs\""]] {
+        fake.state().zones[0].sets.clear();
+        if !theirs.is_empty() {
+            put(&fake, &at, 777, theirs);
+        }
+        apply(&fake, &[ensure(&at, "v")], std::slice::from_ref(&believed))
+            .await
+            .unwrap();
+        assert!(served(&fake, &at).values.contains(&"v".to_owned()));
+        apply(&fake, &[ensure(&at, "v")], &[served(&fake, &at)])
+            .await
+            .unwrap();
+        assert_eq!(served(&fake, &at).values.len(), theirs.len() + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_that_names_no_set_has_all_of_them_read_again() {
     let fake = start();
     let words = "The resource record set already exists".to_owned();
@@ -416,7 +441,7 @@ fn with_key(fake: &Fake, id: &str, secret: &str) -> Settings {
     Settings {
         source: Source::Key {
             id: id.to_owned(),
-            secret: SecretSource::Command(vec!["echo".into(), secret.into()]),
+            secret: SecretSource::File(fake.secret_file(id, secret)),
         },
         endpoint: Some(Url::parse(&fake.url()).unwrap()),
         sts_endpoint: Some(Url::parse(&fake.url()).unwrap()),

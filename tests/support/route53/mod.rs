@@ -1,5 +1,5 @@
 //! A strict Route 53 for tests: a batch is a compare-and-swap, signatures are verified, limits are Amazon's, and what it
-//! refuses it refuses in Amazon's words. boto3 judges it (`tests/route53.rs`).
+//! refuses it refuses in Amazon's words. boto3 judges it (`tests/route53/peers.rs`).
 //!
 //! It also plays what credentials come from: the Security Token Service, an instance's metadata, a container's, and the
 //! portal of IAM Identity Center.
@@ -12,7 +12,10 @@ mod store;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+
+use tempfile::TempDir;
 
 use documents::{change_info, document, escaped, list_sets, refusal, steps, zone_xml};
 pub use gate::Gate;
@@ -35,6 +38,7 @@ pub struct Fake {
 struct Shared {
     state: Mutex<State>,
     gate: Gate,
+    secrets: TempDir,
 }
 
 /// What the fake knows and does.
@@ -102,6 +106,7 @@ impl Fake {
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             gate: Gate::default(),
+            secrets: tempfile::tempdir().expect("a directory for secrets"),
         });
         let all = Arc::clone(&shared);
         let at = http::serve(move |request| all.answer(&request));
@@ -111,6 +116,13 @@ impl Fake {
     /// Its base address.
     pub fn url(&self) -> String {
         format!("http://{}/", self.at)
+    }
+
+    /// A file that holds the secret of a key, as long as the fake lives.
+    pub fn secret_file(&self, id: &str, secret: &str) -> PathBuf {
+        let file = self.shared.secrets.path().join(id);
+        std::fs::write(&file, secret).expect("an own directory");
+        file
     }
 
     /// Its state, while nothing else can change it.
