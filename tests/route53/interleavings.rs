@@ -6,7 +6,8 @@ use countersign_providers::record::{Change, RrSet};
 use countersign_providers::route53::Route53;
 use countersign_providers::{ErrorKind, Provider};
 
-use crate::support::route53::{Fake, Key, Set};
+use crate::support::route53::store::Set;
+use crate::support::route53::{Fake, Key};
 
 use super::{context, name, served, start, with_key, zone};
 

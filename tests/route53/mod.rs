@@ -20,7 +20,8 @@ use countersign_providers::{
 };
 use url::Url;
 
-use crate::support::route53::{self as fake, Fake, Fault, KEY, SECRET, Set};
+use crate::support::route53::store::{self, Set, text_of};
+use crate::support::route53::{Fake, Fault, KEY, SECRET};
 
 const ZONE: &str = "example.test";
 const ID: &str = "Z1EXAMPLE";
@@ -262,11 +263,11 @@ async fn a_set_with_a_routing_policy_and_an_alias_are_left_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zone_is_found_by_its_longest_name_and_not_by_half_a_label() {
     let fake = Fake::start(vec![
-        fake::Zone::new("Z1", ZONE),
-        fake::Zone::new("Z2", "sub.example.test"),
-        fake::Zone::new("Z3", "notexample.test"),
-        fake::Zone::new("Z4", "private.example.test").private(),
-        fake::Zone::new("Z5", "example-a.test"),
+        store::Zone::new("Z1", ZONE),
+        store::Zone::new("Z2", "sub.example.test"),
+        store::Zone::new("Z3", "notexample.test"),
+        store::Zone::new("Z4", "private.example.test").private(),
+        store::Zone::new("Z5", "example-a.test"),
     ]);
     let found = async |at: &str| -> Vec<String> {
         let at = DnsName::parse(at).unwrap();
@@ -292,10 +293,10 @@ async fn a_zone_is_found_by_its_longest_name_and_not_by_half_a_label() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn zones_of_one_name_are_told_apart_by_their_name_servers() {
-    let twins = (1..=5).map(|i| fake::Zone::new(&format!("Z{i}"), ZONE));
+    let twins = (1..=5).map(|i| store::Zone::new(&format!("Z{i}"), ZONE));
     let fake = Fake::start(
         twins
-            .chain([fake::Zone::new("Z0", ZONE).private()])
+            .chain([store::Zone::new("Z0", ZONE).private()])
             .collect(),
     );
     for page in [300, 2] {
@@ -426,7 +427,7 @@ async fn an_account_that_asks_too_often_slows_all_of_its_verbs_down() {
 }
 
 fn start() -> Fake {
-    Fake::start(vec![fake::Zone::new(ID, ZONE)])
+    Fake::start(vec![store::Zone::new(ID, ZONE)])
 }
 
 fn provider(fake: &Fake) -> Route53 {
@@ -461,12 +462,7 @@ async fn apply(
 fn served(fake: &Fake, name: &DnsName) -> RrSet {
     let state = fake.state();
     let set = state.zones[0].txt(name.as_str());
-    let values = set.map(|set| {
-        set.values
-            .iter()
-            .map(|value| fake::text_of(value))
-            .collect()
-    });
+    let values = set.map(|set| set.values.iter().map(|value| text_of(value)).collect());
     RrSet {
         name: name.clone(),
         ttl: set.and_then(|set| set.ttl),

@@ -7,7 +7,8 @@ use countersign_providers::route53::{AssumeRole, Route53, Settings};
 use countersign_providers::{Provider, ProviderError, Receipt};
 
 use crate::support::golden::{golden, root};
-use crate::support::route53::{Fault, Set};
+use crate::support::route53::Fault;
+use crate::support::route53::store::Set;
 
 use super::{apply, context, name, provider, put, settings, start, zone};
 
