@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use countersign_providers::route53::{AssumeRole, Route53, Settings, Source};
 use countersign_providers::secret::SecretSource;
@@ -350,4 +351,52 @@ async fn a_session_that_is_refused_is_fetched_again() {
     provider.zones(&name("a"), &context()).await.unwrap();
     let calls = machine.fake.calls();
     assert_eq!(calls.iter().filter(|call| *call == "metadata").count(), 2);
+}
+
+/// All that is logged meanwhile; the library's own records (`log`) go nowhere.
+#[tokio::test]
+async fn nothing_of_a_credential_is_logged() {
+    let logged = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&logged);
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || Sink(Arc::clone(&sink)))
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let mut machine = Machine::new();
+    let url = format!("{}container", machine.fake.url());
+    machine.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url);
+    machine.set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "container-token");
+    let role = AssumeRole {
+        arn: "arn:aws:iam::123456789012:role/dns".to_owned(),
+        external_id: None,
+        session_name: None,
+    };
+    for assume_role in [None, Some(role)] {
+        let provider = machine.provider(Settings {
+            assume_role,
+            ..machine.chain()
+        });
+        provider.zones(&name("a"), &context()).await.unwrap();
+    }
+    let provider = machine.provider(settings(&machine.fake));
+    provider.zones(&name("a"), &context()).await.unwrap();
+    drop(guard);
+    let logged = String::from_utf8(logged.lock().unwrap().clone()).unwrap();
+    assert!(logged.contains("API call"), "{logged}");
+    for secret in [SECRET, "session-secret", "session-token", "container-token"] {
+        assert!(!logged.contains(secret), "{logged}");
+    }
+}
+
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -232,6 +232,44 @@ async fn many_names_are_observed_with_few_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_the_host_sorts_otherwise_than_by_labels_is_found_too() {
+    let fake = start();
+    let names = ["a", "a-b", "x.a", "a_c"].map(name);
+    for page in [300, 1] {
+        fake.state().page = page;
+        for name in &names {
+            put(&fake, name, 60, &["\"v\""]);
+        }
+        let seen = provider(&fake)
+            .observe(&zone(), &names, &context())
+            .await
+            .unwrap();
+        assert!(seen.iter().all(|set| set.values == ["v"]), "{seen:?}");
+        let all = names.each_ref().map(|name| absent(name, "v"));
+        apply(&fake, &all, &[]).await.unwrap();
+        assert!(fake.state().zones[0].sets.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_without_an_end_is_given_up() {
+    let fake = start();
+    let page = "<R><IsTruncated>true</IsTruncated><NextDNSName>example.test.</NextDNSName></R>";
+    for _ in 0..1_100 {
+        fake.fault(
+            "ListHostedZonesByName",
+            Fault::Garbage(200, page.to_owned()),
+        );
+    }
+    let error = provider(&fake)
+        .zones(&name("a"), &context())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Fatal);
+    assert!(error.message.contains("without an end"), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_set_with_a_routing_policy_and_an_alias_are_left_alone() {
     let fake = start();
     let (weighted, alias) = (name("weighted"), name("alias"));

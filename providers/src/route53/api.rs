@@ -10,7 +10,7 @@ use crate::{Context, ErrorKind, ProviderError};
 
 use super::credentials::Credentials;
 use super::error::{Blame, Call, is_throttling};
-use super::sets::{TxtSet, plain_name, surely_before};
+use super::sets::{TxtSet, has_passed, plain_name, surely_before};
 use super::sign::Service;
 use super::xml::{self, Changed, RecordSet, Refusal, Sets, Step, ZoneDetails, Zones};
 
@@ -35,19 +35,6 @@ pub(super) struct Api<'a> {
 pub(super) struct PublicZone {
     pub(super) id: String,
     pub(super) name: String,
-}
-
-/// Where a list of zones goes on.
-struct From {
-    name: String,
-    id: Option<String>,
-}
-
-/// Where a list of sets goes on.
-struct FromSet {
-    name: String,
-    kind: String,
-    identifier: Option<String>,
 }
 
 impl<'a> Api<'a> {
@@ -76,53 +63,64 @@ impl<'a> Api<'a> {
         candidates: &[DnsName],
     ) -> Result<Vec<PublicZone>, ProviderError> {
         let mut found: Vec<PublicZone> = Vec::new();
-        let mut seen_to: Option<String> = None;
+        let mut goes_on: Option<String> = None;
         for candidate in candidates.iter().rev() {
             let candidate = candidate.as_str();
-            let seen = |next: &String| surely_before(candidate, next);
-            if seen_to.as_ref().is_some_and(seen) {
+            let is_behind = |next: &String| surely_before(candidate, next);
+            if goes_on.as_ref().is_some_and(is_behind) {
                 continue;
             }
-            let mut from = From {
-                name: candidate.to_owned(),
-                id: None,
-            };
-            for _ in 0..MOST_PAGES {
-                let page = self.zones_page(&from).await?;
-                for zone in page.hosted_zones.all {
-                    let name = plain_name(&zone.name);
-                    let id = last_segment(&zone.id).to_owned();
-                    let is_wanted = candidates.iter().any(|it| it.as_str() == name);
-                    let is_new = found.iter().all(|known| known.id != id);
-                    if is_wanted && is_new && !zone.config.private_zone {
-                        found.push(PublicZone { id, name });
-                    }
-                }
-                let next = page.next_name.filter(|_| page.is_truncated);
-                let Some(next) = next else {
-                    return Ok(found);
-                };
-                let next = plain_name(&next);
-                seen_to = Some(next.clone());
-                if next != candidate {
-                    break;
-                }
-                let id = page.next_id.as_deref().map(last_segment);
-                from.id = id.map(str::to_owned);
+            goes_on = self.zones_from(candidate, candidates, &mut found).await?;
+            if goes_on.is_none() {
+                break;
             }
         }
         Ok(found)
     }
 
-    async fn zones_page(&self, from: &From) -> Result<Zones, ProviderError> {
+    /// Adds what the list has from `first` on, and all that is named so; the name where the list goes on.
+    async fn zones_from(
+        &self,
+        first: &str,
+        candidates: &[DnsName],
+        found: &mut Vec<PublicZone>,
+    ) -> Result<Option<String>, ProviderError> {
+        let blame = self.blame(Call::ListZones, format!("the zone of {first}"));
+        let mut id = None;
+        for _ in 0..MOST_PAGES {
+            let page = self.zones_page(first, id.as_deref(), &blame).await?;
+            for zone in page.hosted_zones.all {
+                let name = plain_name(&zone.name);
+                let id = last_segment(&zone.id).to_owned();
+                let is_wanted = candidates.iter().any(|it| it.as_str() == name);
+                let is_new = found.iter().all(|known| known.id != id);
+                if is_wanted && is_new && !zone.config.private_zone {
+                    found.push(PublicZone { id, name });
+                }
+            }
+            let next = page.next_name.filter(|_| page.is_truncated);
+            let next = next.map(|next| plain_name(&next));
+            if next.as_deref() != Some(first) {
+                return Ok(next);
+            }
+            id = page.next_id.map(|id| last_segment(&id).to_owned());
+        }
+        Err(blame.endless())
+    }
+
+    async fn zones_page(
+        &self,
+        name: &str,
+        id: Option<&str>,
+        blame: &Blame,
+    ) -> Result<Zones, ProviderError> {
         let mut ask = Ask::new(Method::GET, &[VERSION, "hostedzonesbyname"])
-            .query("dnsname", &from.name)
+            .query("dnsname", name)
             .query("maxitems", ZONES_PER_PAGE);
-        if let Some(id) = &from.id {
+        if let Some(id) = id {
             ask = ask.query("hostedzoneid", id);
         }
-        let blame = self.blame(Call::ListZones, format!("the zone of {}", from.name));
-        self.read(ask, &blame).await
+        self.read(ask, blame).await
     }
 
     /// The name servers that a zone was given.
@@ -148,63 +146,67 @@ impl<'a> Api<'a> {
         zone: &Zone,
         names: &[&DnsName],
     ) -> Result<Vec<Option<TxtSet>>, ProviderError> {
-        let blame = self.blame(Call::ListSets, format!("zone {} ({})", zone.name, zone.id));
         let mut sets: Vec<Option<TxtSet>> = names.iter().map(|_| None).collect();
-        let mut order: Vec<usize> = (0..names.len()).collect();
-        order.sort_by_cached_key(|&at| reversed(names[at].as_str()));
-        let mut seen_to: Option<String> = None;
-        for &at in &order {
-            let wanted = names[at].as_str();
-            if (seen_to.as_ref()).is_some_and(|next| surely_before(wanted, next)) {
+        let mut order: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        order.sort_by_cached_key(|name| reversed(name));
+        let mut lists: Vec<(&str, Option<String>)> = Vec::new();
+        for name in order {
+            let mut lists_so_far = lists.iter();
+            if lists_so_far.any(|(first, next)| has_passed(first, next.as_deref(), name)) {
                 continue;
             }
-            let mut from = FromSet {
-                name: format!("{wanted}."),
-                kind: "TXT".to_owned(),
-                identifier: None,
-            };
-            for _ in 0..MOST_PAGES {
-                let page = self.sets_page(zone, &from, &blame).await?;
-                for set in page.resource_record_sets.all {
-                    let name = plain_name(&set.name);
-                    let of_name = (0..names.len()).filter(|&at| names[at].as_str() == name);
-                    if set.kind == "TXT" {
-                        for at in of_name {
-                            sets[at] = Some(txt_set(&set, names[at])?);
-                        }
-                    }
-                }
-                let next = page.next_record_name.filter(|_| page.is_truncated);
-                let Some(next) = next else {
-                    return Ok(sets);
-                };
-                let same = plain_name(&next) == wanted;
-                seen_to = Some(plain_name(&next));
-                let kind = page.next_record_type.unwrap_or_default();
-                if !same || kind != "TXT" {
-                    break;
-                }
-                from = FromSet {
-                    name: next,
-                    kind,
-                    identifier: page.next_record_identifier,
-                };
-            }
+            let next = self.sets_from(zone, name, names, &mut sets).await?;
+            lists.push((name, next));
         }
         Ok(sets)
+    }
+
+    /// Fills in what the list has from `first` on, and all of its TXT; the name where the list goes on.
+    async fn sets_from(
+        &self,
+        zone: &Zone,
+        first: &str,
+        names: &[&DnsName],
+        sets: &mut [Option<TxtSet>],
+    ) -> Result<Option<String>, ProviderError> {
+        let blame = self.blame(Call::ListSets, format!("zone {} ({})", zone.name, zone.id));
+        let mut identifier = None;
+        for _ in 0..MOST_PAGES {
+            let page = self
+                .sets_page(zone, first, identifier.as_deref(), &blame)
+                .await?;
+            let listed = page.resource_record_sets.all.iter();
+            for set in listed.filter(|set| set.kind == "TXT") {
+                let name = plain_name(&set.name);
+                for (wanted, place) in names.iter().zip(&mut *sets) {
+                    if wanted.as_str() == name {
+                        *place = Some(txt_set(set, wanted)?);
+                    }
+                }
+            }
+            let next = page.next_record_name.filter(|_| page.is_truncated);
+            let next = next.map(|next| plain_name(&next));
+            let is_more_txt = page.next_record_type.as_deref() == Some("TXT");
+            if next.as_deref() != Some(first) || !is_more_txt {
+                return Ok(next);
+            }
+            identifier = page.next_record_identifier;
+        }
+        Err(blame.endless())
     }
 
     async fn sets_page(
         &self,
         zone: &Zone,
-        from: &FromSet,
+        name: &str,
+        identifier: Option<&str>,
         blame: &Blame,
     ) -> Result<Sets, ProviderError> {
         let mut ask = Ask::new(Method::GET, &[VERSION, "hostedzone", &zone.id, "rrset"])
-            .query("name", &from.name)
-            .query("type", &from.kind)
+            .query("name", &format!("{name}."))
+            .query("type", "TXT")
             .query("maxitems", SETS_PER_PAGE);
-        if let Some(identifier) = &from.identifier {
+        if let Some(identifier) = identifier {
             ask = ask.query("identifier", identifier);
         }
         self.read(ask, blame).await

@@ -63,6 +63,13 @@ impl Blame {
         xml::read(&reply.body).map_err(|why| self.unreadable(reply, &why))
     }
 
+    /// A list that does not end.
+    pub(super) fn endless(&self) -> ProviderError {
+        let Self { host, what, .. } = self;
+        let message = format!("{host} lists page after page for {what} without an end");
+        ProviderError::new(ErrorKind::Fatal, message).hint("look whether `endpoint` is Route 53")
+    }
+
     /// A reply that cannot be used, and why, where that may be shown.
     pub(super) fn unreadable(&self, reply: &Reply, why: &str) -> ProviderError {
         let Self { host, what, .. } = self;

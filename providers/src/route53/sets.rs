@@ -176,6 +176,12 @@ pub(super) fn surely_before(name: &str, other: &str) -> bool {
     name < other && dotted(&name) < dotted(&other)
 }
 
+/// Whether a list that began at `first`, and goes on at `next` if it does, has come past `name`.
+pub(super) fn has_passed(first: &str, next: Option<&str>, name: &str) -> bool {
+    let has_begun = name == first || surely_before(first, name);
+    has_begun && next.is_none_or(|next| surely_before(name, next))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +280,17 @@ mod tests {
         assert_eq!(plain_name("\\052.Example.test."), "*.example.test");
         assert_eq!(plain_name("a.test"), "a.test");
         assert_eq!(plain_name("a\\"), "a");
+    }
+
+    #[test]
+    fn a_list_has_passed_only_what_lies_surely_between_its_ends() {
+        assert!(has_passed("a.test", None, "a.test"));
+        assert!(has_passed("a.test", None, "b.a.test"));
+        assert!(has_passed("a.test", Some("c.test"), "b.test"));
+        assert!(!has_passed("a.test", Some("c.test"), "c.test"));
+        assert!(!has_passed("b.test", None, "a.test"));
+        // It may come before a.test.
+        assert!(!has_passed("a.test", None, "a-b.test"));
     }
 
     #[test]
