@@ -362,6 +362,8 @@ async fn nothing_of_a_credential_is_logged() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || Sink(Arc::clone(&sink)))
         .finish();
+    // With a single dispatcher alive, other tests' threads would settle what is logged for all.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let guard = tracing::subscriber::set_default(subscriber);
     let mut machine = Machine::new();
     let url = format!("{}container", machine.fake.url());
