@@ -333,6 +333,13 @@ fn cloudflare(settings: &str) -> String {
     )
 }
 
+fn route53(settings: &str) -> String {
+    changed(
+        "rfc2136: {server: \"192.0.2.53:53\", tsig: {keyfile: /etc/bind/acme.key}}",
+        &format!("route53: {settings}"),
+    )
+}
+
 fn authorities(list: &str) -> String {
     changed("{letsencrypt: {agree-to-terms: true}}", list)
 }
@@ -469,6 +476,15 @@ fn cases() -> Vec<(&'static str, String)> {
         ("endpoint-plain-http", cloudflare("{token: {env: T}, endpoint: \"http://api.test/v4\"}")),
         ("endpoint-not-a-url", cloudflare("{token: {env: T}, endpoint: api.test}")),
         ("endpoint-password", cloudflare("{token: {env: T}, endpoint: \"https://user:hunter2@api.test/v4\"}")),
+        ("route53-source", route53("{profile: dns, access-key-id: AKIAIOSFODNN7EXAMPLE}")),
+        ("route53-half-a-key", route53("{access-key-id: AKIAIOSFODNN7EXAMPLE}")),
+        ("route53-no-key", route53("{secret-access-key: {env: S}}")),
+        ("route53-key", route53("{access-key-id: \"hunter2/hunter2+hunter2/hunter2\", secret-access-key: hunter2}")),
+        ("route53-role", route53("{assume-role: {arn: dns, external-id: \"a b\", session-name: x}}")),
+        ("route53-no-role", route53("{assume-role: {externl-id: shared}}")),
+        ("route53-zones", route53("{zones: {example.com: example.com, \"*.b.test\": Z0123456789EXAMPLE}}")),
+        ("route53-region", route53("{region: Frankfurt}")),
+        ("route53-endpoint", route53("{endpoint: \"http://route53.test\", sts-endpoint: sts.test}")),
         ("tsig-both", tsig("{keyfile: /k, name: k}")),
         ("tsig-neither", tsig("{}")),
         ("tsig-parts", tsig("{name: k}")),

@@ -25,6 +25,7 @@ mod monitoring;
 mod notify;
 mod plan;
 mod rfc2136;
+mod route53;
 mod screens;
 mod servers;
 mod several;

@@ -141,10 +141,17 @@ impl Http {
         })
     }
 
-    /// Each segment is made fit for a path, so that none can lead elsewhere.
+    /// What `ask` will be sent to, for plug-ins that sign it.
+    pub fn url_of(&self, ask: &Ask) -> Url {
+        self.url(&ask.path, &ask.query)
+    }
+
+    /// Each segment is made fit for a path, so that none can lead elsewhere. Without one it is the base as it stands.
     fn url(&self, path: &[String], query: &[(String, String)]) -> Url {
         let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
+        if !path.is_empty()
+            && let Ok(mut segments) = url.path_segments_mut()
+        {
             segments.pop_if_empty().extend(path);
         }
         if !query.is_empty() {
@@ -222,11 +229,28 @@ impl Ask {
         self
     }
 
+    /// With all these headers beside its own.
+    pub fn headers(mut self, headers: HeaderMap) -> Self {
+        self.headers.extend(headers);
+        self
+    }
+
+    /// The method, the headers and the body so far, for plug-ins that sign them.
+    pub fn parts(&self) -> (&Method, &HeaderMap, &[u8]) {
+        let body = self.body.as_deref().unwrap_or_default();
+        (&self.method, &self.headers, body)
+    }
+
     /// With a body of that type.
     pub fn body(self, kind: &'static str, body: Vec<u8>) -> Self {
-        let mut ask = self.header(CONTENT_TYPE, HeaderValue::from_static(kind));
-        ask.body = Some(body);
-        ask
+        self.header(CONTENT_TYPE, HeaderValue::from_static(kind))
+            .raw_body(body)
+    }
+
+    /// With a body whose type is among the headers, if it has one.
+    pub fn raw_body(self, body: Vec<u8>) -> Self {
+        let body = Some(body);
+        Self { body, ..self }
     }
 
     /// With a header that holds a credential, e.g. `Bearer` and then the secret. What cannot stand in a header, above

@@ -15,6 +15,7 @@ pub mod http;
 pub mod meter;
 pub mod record;
 pub mod rfc2136;
+pub mod route53;
 pub mod secret;
 pub mod several;
 pub mod tls;

@@ -7,6 +7,7 @@ use std::path::{Path as FilePath, PathBuf};
 use countersign_providers::cloudflare;
 use countersign_providers::record::DnsName;
 use countersign_providers::rfc2136;
+use countersign_providers::route53;
 use countersign_providers::secret::SecretSource;
 
 use crate::engine::certificate::Profiles;
@@ -153,6 +154,8 @@ pub enum ProviderSettings {
     Cloudflare(cloudflare::Settings),
     /// DNS UPDATE.
     Rfc2136(rfc2136::Settings),
+    /// Amazon Route 53.
+    Route53(Box<route53::Settings>),
 }
 
 /// The built-in nameserver.

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use countersign_providers::clock::Clock;
 use countersign_providers::rfc2136::Tsig;
+use countersign_providers::route53::Source;
 use countersign_providers::secret::SecretSource;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -162,6 +163,12 @@ fn provider_secrets(path: &str, settings: &ProviderSettings) -> Vec<(String, Sec
             });
             tsig.collect()
         }
+        ProviderSettings::Route53(settings) => match &settings.source {
+            Source::Key { secret, .. } => {
+                vec![(format!("{path}.route53.secret-access-key"), secret.clone())]
+            }
+            Source::Chain | Source::Profile(_) => Vec::new(),
+        },
     }
 }
 

@@ -1,14 +1,10 @@
 //! Checks of `cloudflare`.
 
-use std::collections::{BTreeMap, HashMap};
-
 use countersign_providers::cloudflare::{ENDPOINT, Settings};
-use countersign_providers::record::DnsName;
 
 use crate::config::checked::optional;
-use crate::config::names;
 use crate::config::problems::Path;
-use crate::config::raw::{self, Entries};
+use crate::config::raw;
 use crate::config::scalars::Checker;
 
 /// How many characters the id of a zone has.
@@ -30,7 +26,8 @@ impl Checker {
             );
         }
         let token = (settings.token.as_ref()).and_then(|it| self.secret(&at.key("token"), it));
-        let zones = (settings.zones.as_ref()).map(|it| self.zone_ids(&at.key("zones"), it));
+        let zones =
+            (settings.zones.as_ref()).map(|it| self.zone_ids(&at.key("zones"), it, Self::zone_id));
         let endpoint = settings.endpoint.as_deref().unwrap_or(ENDPOINT);
         let endpoint = self.endpoint(&at.key("endpoint"), endpoint);
         Some(Settings {
@@ -39,30 +36,6 @@ impl Checker {
             endpoint: endpoint?,
             owner: None,
         })
-    }
-
-    fn zone_ids(
-        &mut self,
-        at: &Path<'_>,
-        zones: &Entries<String>,
-    ) -> Option<BTreeMap<DnsName, String>> {
-        let (mut seen, mut checked) = (HashMap::new(), BTreeMap::new());
-        let mut all = true;
-        for (name, id) in &zones.0 {
-            if self.is_repeated(at, name, &mut seen) {
-                continue;
-            }
-            let here = at.key(name);
-            let apex = names::host(name)
-                .map_err(|bad| self.problems.key(&here, bad.message, bad.hint))
-                .ok();
-            let id = self.zone_id(&here, id.as_deref().unwrap_or_default());
-            match apex.zip(id) {
-                Some((apex, id)) => drop(checked.insert(apex, id)),
-                None => all = false,
-            }
-        }
-        all.then_some(checked)
     }
 
     fn zone_id(&mut self, at: &Path<'_>, text: &str) -> Option<String> {

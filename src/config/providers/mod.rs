@@ -2,10 +2,12 @@
 
 mod cloudflare;
 mod rfc2136;
+mod route53;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use countersign_providers::http::judge_endpoint;
+use countersign_providers::record::DnsName;
 use url::Url;
 
 use super::checked::ProviderSettings;
@@ -15,8 +17,7 @@ use super::raw;
 use super::scalars::Checker;
 
 /// The plug-ins of later versions.
-const LATER: [&str; 10] = [
-    "route53",
+const LATER: [&str; 9] = [
     "digitalocean",
     "manifest",
     "process",
@@ -68,6 +69,10 @@ impl Checker {
             let settings = self.rfc2136(&at.key("rfc2136"), rfc2136);
             all.push(settings.map(ProviderSettings::Rfc2136));
         }
+        if let Some(route53) = &provider.route53 {
+            let settings = self.route53(&at.key("route53"), route53);
+            all.push(settings.map(|it| ProviderSettings::Route53(Box::new(it))));
+        }
         let given = provider.unknown.0.len() + all.len();
         if given != 1 {
             self.problems.key(
@@ -103,6 +108,30 @@ impl Checker {
                 None
             }
         }
+    }
+
+    /// The ids of zones, each checked by `check`.
+    fn zone_ids(
+        &mut self,
+        at: &Path<'_>,
+        zones: &raw::Entries<String>,
+        check: fn(&mut Self, &Path<'_>, &str) -> Option<String>,
+    ) -> Option<BTreeMap<DnsName, String>> {
+        let (mut seen, mut checked) = (HashMap::new(), BTreeMap::new());
+        let mut all = true;
+        for (name, id) in &zones.0 {
+            if self.is_repeated(at, name, &mut seen) {
+                continue;
+            }
+            let here = at.key(name);
+            let apex = self.host(&here, name);
+            let id = check(self, &here, id.as_deref().unwrap_or_default());
+            match apex.zip(id) {
+                Some((apex, id)) => drop(checked.insert(apex, id)),
+                None => all = false,
+            }
+        }
+        all.then_some(checked)
     }
 
     fn unknown_plugin(&mut self, at: &Path<'_>, plugin: &str) {

@@ -18,6 +18,8 @@ pub(in crate::config) struct Provider {
     pub(in crate::config) cloudflare: Option<Cloudflare>,
     /// DNS UPDATE (RFC 2136) with TSIG (RFC 8945).
     pub(in crate::config) rfc2136: Option<Rfc2136>,
+    /// Amazon Route 53.
+    pub(in crate::config) route53: Option<Route53>,
     #[serde(flatten)]
     #[schemars(skip)]
     pub(in crate::config) unknown: Unknown,
@@ -77,6 +79,52 @@ pub(in crate::config) struct Tsig {
     pub(in crate::config) algorithm: Option<String>,
     /// The key itself, in base64.
     pub(in crate::config) secret: Option<Secret>,
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub(in crate::config) unknown: Unknown,
+}
+
+/// Zones at Amazon Route 53. With nothing said, the credential comes from the usual chain.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(
+    default,
+    rename_all = "kebab-case",
+    expecting = "a mapping, which may be empty: {}"
+)]
+#[schemars(deny_unknown_fields)]
+pub(in crate::config) struct Route53 {
+    /// A profile of `~/.aws/config` or `~/.aws/credentials`; no other source is asked then.
+    pub(in crate::config) profile: Option<String>,
+    /// An access key, with `secret-access-key`.
+    pub(in crate::config) access_key_id: Option<String>,
+    /// The secret of the access key.
+    pub(in crate::config) secret_access_key: Option<Secret>,
+    /// A role that is taken with the credential.
+    pub(in crate::config) assume_role: Option<AssumeRole>,
+    /// The ids of hosted zones by their names; with these no other zones are looked for.
+    pub(in crate::config) zones: Option<Entries<String>>,
+    /// Where roles are taken; it also tells China and GovCloud from the rest. Default: `us-east-1`.
+    pub(in crate::config) region: Option<String>,
+    /// The API's base address. Default: that of the region's partition.
+    pub(in crate::config) endpoint: Option<String>,
+    /// The base address of the Security Token Service. Default: that of the region.
+    pub(in crate::config) sts_endpoint: Option<String>,
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub(in crate::config) unknown: Unknown,
+}
+
+/// A role of IAM.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "kebab-case", expecting = "a mapping with arn")]
+#[schemars(deny_unknown_fields, extend("required" = ["arn"]))]
+pub(in crate::config) struct AssumeRole {
+    /// The role, e.g. `arn:aws:iam::123456789012:role/dns`.
+    pub(in crate::config) arn: Option<String>,
+    /// What the role's trust policy asks for, if it does.
+    pub(in crate::config) external_id: Option<String>,
+    /// What the account's logs call us. Default: `countersign`.
+    pub(in crate::config) session_name: Option<String>,
     #[serde(flatten)]
     #[schemars(skip)]
     pub(in crate::config) unknown: Unknown,
