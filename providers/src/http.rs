@@ -142,7 +142,7 @@ impl Http {
     }
 
     /// Each segment is made fit for a path, so that none can lead elsewhere.
-    fn url(&self, path: &[String], query: &[(String, String)]) -> Url {
+    pub(crate) fn url(&self, path: &[String], query: &[(String, String)]) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);

@@ -11,6 +11,7 @@ pub mod error;
 pub mod exchange;
 pub mod guard;
 pub mod http;
+pub mod manifest;
 pub mod meter;
 pub mod record;
 pub mod rfc2136;
