@@ -20,6 +20,7 @@ mod includes;
 mod issuance;
 mod kill;
 mod logs;
+mod manifest;
 mod monitoring;
 mod notify;
 mod plan;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path as FilePath, PathBuf};
 
+use countersign_providers::manifest;
 use countersign_providers::record::DnsName;
 use countersign_providers::rfc2136;
 use countersign_providers::secret::SecretSource;
@@ -150,6 +151,13 @@ pub struct ExternalAccount {
 pub enum ProviderSettings {
     /// DNS UPDATE.
     Rfc2136(rfc2136::Settings),
+    /// A host by its manifest.
+    Rest {
+        /// What the configuration calls it: the name of a shipped manifest, or `manifest`.
+        plugin: String,
+        /// The manifest and what it is given.
+        settings: manifest::Settings,
+    },
 }
 
 /// The built-in nameserver.

@@ -128,14 +128,21 @@ impl Config {
             let path = format!("authorities.{}.external-account.mac-key", authority.name);
             all.extend(account.map(|it| (path.clone(), it.mac_key.clone())));
         }
-        for (name, ProviderSettings::Rfc2136(settings)) in &self.providers {
-            let path = format!("providers.{name}.rfc2136.tsig");
-            all.extend(settings.tsig.as_ref().map(|tsig| match tsig {
-                Tsig::KeyFile(file) => {
-                    (format!("{path}.keyfile"), SecretSource::File(file.clone()))
+        for (name, settings) in &self.providers {
+            let path = format!("providers.{name}");
+            match settings {
+                ProviderSettings::Rfc2136(settings) => {
+                    all.extend(settings.tsig.as_ref().map(|tsig| tsig_secret(&path, tsig)));
                 }
-                Tsig::Parts { secret, .. } => (format!("{path}.secret"), secret.clone()),
-            }));
+                ProviderSettings::Rest { plugin, settings } => {
+                    let secrets = settings.secrets.iter();
+                    all.extend(
+                        secrets.map(|(key, source)| {
+                            (format!("{path}.{plugin}.{key}"), source.clone())
+                        }),
+                    );
+                }
+            }
         }
         for (nth, channel) in self.alerts.iter().enumerate() {
             if let AlertChannel::Smtp(smtp) = channel {
@@ -149,6 +156,14 @@ impl Config {
         let mut seen = BTreeSet::new();
         all.retain(|(_, source)| seen.insert(source.describe()));
         all
+    }
+}
+
+fn tsig_secret(path: &str, tsig: &Tsig) -> (String, SecretSource) {
+    let path = format!("{path}.rfc2136.tsig");
+    match tsig {
+        Tsig::KeyFile(file) => (format!("{path}.keyfile"), SecretSource::File(file.clone())),
+        Tsig::Parts { secret, .. } => (format!("{path}.secret"), secret.clone()),
     }
 }
 

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use super::raw::{self, Unknown};
 
 /// Keys whose values may be secrets, or hold one that was written in the wrong place.
-const SENSITIVE: [&str; 10] = [
+const SENSITIVE: [&str; 11] = [
     "secret",
     "mac-key",
     "seal-key",
@@ -17,6 +17,7 @@ const SENSITIVE: [&str; 10] = [
     "external-account",
     "token",
     "password",
+    "api-key",
     // Whoever knows the URL may write there.
     "webhook",
     "url",

@@ -12,7 +12,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(super) use plugins::{Provider, Rfc2136, Tsig};
+pub(super) use plugins::{Given, Provider, Rest, Rfc2136, Tsig};
 
 /// The configuration of Countersign.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -24,6 +24,7 @@ pub mod powerdns;
 pub mod process;
 pub mod proxy;
 pub mod relay;
+pub mod rest;
 pub mod stepwise;
 pub mod tls;
 pub mod tsig;

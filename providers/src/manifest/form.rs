@@ -237,6 +237,8 @@ pub(super) struct Settle {
 pub(super) struct Paging {
     /// The query parameter that moves on.
     pub(super) query: Option<String>,
+    /// The key of the body that moves on, where there is no query.
+    pub(super) body: Option<String>,
     /// Its first value, and by how much it grows: 1 and 1 unless given.
     pub(super) from: Option<u64>,
     pub(super) step: Option<u64>,
@@ -250,6 +252,8 @@ pub(super) struct Paging {
     pub(super) cursor: Option<String>,
     /// The way to the next page's address.
     pub(super) link: Option<String>,
+    /// Which relation in the header `Link` (RFC 8288) is the next page's address.
+    pub(super) link_header: Option<String>,
 }
 
 impl Form {

@@ -5,9 +5,11 @@
 //! nothing that comes from a name, a value or a reply can change the shape of a request, its host or its path.
 
 mod form;
+mod paging;
 mod plan;
 mod pointer;
 mod records;
+mod refusal;
 mod session;
 mod set;
 pub mod shipped;

@@ -25,8 +25,10 @@ const ZONE: [&str; 2] = ["zone", "zone-id"];
 const NAME: [&str; 2] = ["name", "label"];
 /// What is known of a new value.
 const VALUE: [&str; 2] = ["value", "quoted-value"];
+/// The TTL of a new value, as a number and as text.
+const TTL: [&str; 2] = ["ttl", "ttl-text"];
 /// Everything that templates may name besides settings.
-const RESERVED: [&str; 10] = [
+const RESERVED: [&str; 11] = [
     "zone",
     "zone-id",
     "name",
@@ -35,6 +37,7 @@ const RESERVED: [&str; 10] = [
     "quoted-value",
     "stored",
     "ttl",
+    "ttl-text",
     "id",
     "receipt",
 ];
@@ -107,15 +110,24 @@ pub(super) struct Listing {
 pub(super) enum Paging {
     /// A number that grows.
     Count {
-        query: String,
+        key: Key,
         from: u64,
         step: u64,
         until: Until,
     },
     /// A text out of the reply.
-    Cursor { query: String, at: Pointer },
+    Cursor { key: Key, at: Pointer },
     /// The next page's address.
     Link(Pointer),
+    /// The same in the header `Link`, by its relation.
+    LinkHeader(String),
+}
+
+/// What moves on from page to page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Query(String),
+    Body(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -416,7 +428,7 @@ impl Check {
     }
 
     fn value(&self, create: form::Request, remove: form::Request, has_id: bool) -> Checked<Change> {
-        let mut known = [&NAME[..], &VALUE, &["ttl"]].concat();
+        let mut known = [&NAME[..], &VALUE, &TTL].concat();
         let create = self.change("create", create, &known, &[])?;
         known.push("stored");
         known.extend(has_id.then_some("id"));
@@ -430,7 +442,7 @@ impl Check {
     }
 
     fn set(&self, write: form::Request, clear: Option<form::Request>) -> Checked<Change> {
-        let known = [&NAME[..], &["ttl"]].concat();
+        let known = [&NAME[..], &TTL].concat();
         let write = self.change("write", write, &known, &VALUE)?;
         if !write.body.as_ref().is_some_and(Body::takes_values) {
             return wrong(
@@ -510,7 +522,7 @@ impl Check {
         let Some(path) = path.strip_prefix('/').filter(|it| !it.contains(['?', '#'])) else {
             return wrong(
                 at,
-                format!("the path `{path}` begins with `/` and has no query in it"),
+                format!("`{path}` is no path: it begins with `/` and has no query in it"),
             );
         };
         let read = |text: &str| Template::parse(text).or_else(|why| wrong(at, why));
@@ -622,13 +634,28 @@ fn paging(at: &str, paging: form::Paging) -> Checked<Paging> {
     ];
     let ways = ways.into_iter().filter(|it| *it).count();
     let counts = paging.from.is_some() || paging.step.is_some() || ways > 0;
-    match (paging.query, paging.cursor, paging.link) {
-        (None, None, Some(link)) if !counts => Ok(Paging::Link(pointer(at, &link)?)),
-        (Some(query), Some(cursor), None) if !counts => {
-            let at = pointer(at, &cursor)?;
-            Ok(Paging::Cursor { query, at })
+    let key = match (paging.query, paging.body) {
+        (Some(query), None) => Some(Key::Query(query)),
+        (None, Some(body)) => Some(Key::Body(body)),
+        (None, None) => None,
+        _ => {
+            return wrong(
+                at,
+                "`query` and `body` say where the page goes, and it goes into one of them",
+            );
         }
-        (Some(query), None, None) if ways == 1 => {
+    };
+    match (key, paging.cursor, paging.link) {
+        (None, None, None) if !counts && paging.link_header.is_some() => {
+            Ok(Paging::LinkHeader(paging.link_header.unwrap_or_default()))
+        }
+        _ if paging.link_header.is_some() => wrong(at, "with `link-header` comes nothing else"),
+        (None, None, Some(link)) if !counts => Ok(Paging::Link(pointer(at, &link)?)),
+        (Some(key), Some(cursor), None) if !counts => {
+            let at = pointer(at, &cursor)?;
+            Ok(Paging::Cursor { key, at })
+        }
+        (Some(key), None, None) if ways == 1 => {
             let until = match (paging.more, paging.pages, paging.size) {
                 (Some(more), ..) => Until::No(pointer(at, &more)?),
                 (_, Some(pages), _) => Until::Count(pointer(at, &pages)?),
@@ -639,7 +666,7 @@ fn paging(at: &str, paging: form::Paging) -> Checked<Paging> {
                 return wrong(at, "`step` is 0, wanted is at least 1");
             }
             Ok(Paging::Count {
-                query,
+                key,
                 from,
                 step,
                 until,
@@ -647,7 +674,7 @@ fn paging(at: &str, paging: form::Paging) -> Checked<Paging> {
         }
         _ => wrong(
             at,
-            "pages go on by `link`, by `query` and `cursor`, or by `query` and one of `more`, `pages` and `size`",
+            "pages go on by `link` or `link-header`, by `query` and `cursor`, or by `query` and one of `more`, `pages` and `size`",
         ),
     }
 }

@@ -193,14 +193,18 @@ fn add(
         }
     };
     for element in elements {
+        let missing = |what: &str| session.odd(&format!("a TXT at {owner} without {what}"));
         let stored = records.value.text_of(element);
-        let stored =
-            stored.ok_or_else(|| session.odd(&format!("a TXT at {owner} without a value")))?;
+        let stored = stored.ok_or_else(|| missing("a value"))?;
+        let id = records
+            .id
+            .as_ref()
+            .map(|it| it.text_of(item).ok_or_else(|| missing("an identifier")));
         let record = Record {
             value: txt::value_of(&stored),
             stored,
             element: element.clone(),
-            id: records.id.as_ref().and_then(|it| it.text_of(item)),
+            id: id.transpose()?,
             ttl,
             is_disabled: (records.disabled.as_ref())
                 .is_some_and(|it| it.one(element) == Some(&Value::Bool(true))),

@@ -8,7 +8,7 @@ use super::plan::{Manifest, Request};
 use super::records::{self, Found, Record, joined_ttl};
 use super::session::Session;
 use super::template::{Item, Values};
-use super::value::Run;
+use super::value::{Act, Run};
 
 /// Makes `changes` true; a set that is not so afterwards was written by somebody else at the same time.
 pub(super) async fn apply(
@@ -44,9 +44,9 @@ pub(super) async fn apply(
         receipts: Vec::new(),
         changed: false,
     };
-    run.all(write, &filled, "to change TXT", zone).await?;
+    run.all(write, &filled, Act::Change, zone).await?;
     if let Some(clear) = clear {
-        run.all(clear, &emptied, "to remove TXT", zone).await?;
+        run.all(clear, &emptied, Act::Remove, zone).await?;
     }
     let after = records::find(session, manifest, zone, &changed).await;
     proven(&after.map_err(ProviderError::partly)?, &changed, changes)?;

@@ -1,5 +1,8 @@
 //! The manifests that are built in; each is a plug-in by its name.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
 use super::Manifest;
 
 /// Name and text of each, in the order of their names.
@@ -22,9 +25,14 @@ pub const ALL: [(&str, &str); 12] = [
 ];
 
 /// The manifest of this name. A test reads each of them.
-pub fn read(name: &str) -> Option<Manifest> {
-    let (_, text) = ALL.iter().find(|(known, _)| *known == name)?;
-    Manifest::read(text).ok()
+pub fn read(name: &str) -> Option<Arc<Manifest>> {
+    /// They are constants, and reading them takes longer than reading a configuration.
+    static READ: LazyLock<BTreeMap<&str, Arc<Manifest>>> = LazyLock::new(|| {
+        let all = ALL.into_iter();
+        let all = all.filter_map(|(name, text)| Some((name, Arc::new(Manifest::read(text).ok()?))));
+        all.collect()
+    });
+    READ.get(name).map(Arc::clone)
 }
 
 #[cfg(test)]

@@ -133,6 +133,9 @@ impl Values<'_> {
             "quoted-value" => self.value.map(|it| Value::String(txt::quoted(it))),
             "stored" => text(self.stored),
             "ttl" => self.ttl.map(|it| it.map_or(Value::Null, Value::from)),
+            "ttl-text" => self
+                .ttl
+                .map(|it| Value::String(it.map_or_else(String::new, |it| it.to_string()))),
             "id" => text(self.id),
             "receipt" => text(self.receipt),
             setting => text(

@@ -1,7 +1,9 @@
 //! Changes at hosts where single values are added and removed. Writers commute, so that nothing is read back.
 
+use std::fmt;
+
 use crate::record::{Change, DnsName, Verb, Zone};
-use crate::{ProviderError, Receipt};
+use crate::{ErrorKind, ProviderError, Receipt};
 
 use super::plan::{Manifest, Request};
 use super::records::{self, Found, Record, joined_ttl};
@@ -25,9 +27,9 @@ pub(super) async fn apply(
         changed: false,
     };
     let missing = missing(session, manifest, zone, &found, changes);
-    run.all(create, &missing, "to add a TXT", zone).await?;
+    run.all(create, &missing, Act::Add, zone).await?;
     let surplus = surplus(session, zone, &found, changes);
-    run.all(remove, &surplus, "to remove a TXT", zone).await?;
+    run.all(remove, &surplus, Act::Remove, zone).await?;
     let receipts = (!run.receipts.is_empty()).then(|| run.receipts.join(" "));
     Ok(Receipt(receipts))
 }
@@ -91,6 +93,24 @@ fn item(values: Values<'_>) -> Item<'_> {
     }
 }
 
+/// What requests are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    Add,
+    Change,
+    Remove,
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Add => "to add a TXT",
+            Self::Change => "to change TXT",
+            Self::Remove => "to remove TXT",
+        })
+    }
+}
+
 /// The requests of one `apply`.
 pub(super) struct Run<'r, 's> {
     pub(super) session: &'r Session<'s>,
@@ -106,22 +126,17 @@ impl Run<'_, '_> {
         &mut self,
         request: &Request,
         items: &[Item<'_>],
-        what: &str,
+        act: Act,
         zone: &Zone,
     ) -> Result<(), ProviderError> {
         let size = if request.takes_many() { items.len() } else { 1 };
         for items in items.chunks(size.max(1)) {
             let doing = match items {
-                [
-                    Item {
-                        values:
-                            Values {
-                                name: Some(name), ..
-                            },
-                        ..
-                    },
-                ] => format!("asked {what} at {name}"),
-                _ => format!("asked {what} at {} names in {}", items.len(), zone.name),
+                [item] => match item.values.name {
+                    Some(name) => format!("asked {act} at {name}"),
+                    None => format!("asked {act} in {}", zone.name),
+                },
+                _ => format!("asked {act} at {} names in {}", items.len(), zone.name),
             };
             let outside = Values {
                 zone: Some(zone),
@@ -133,11 +148,18 @@ impl Run<'_, '_> {
                 _ => outside,
             };
             let answer = self.session.ask(request, &values, items, &doing).await;
-            match answer {
-                Ok(Answer::Good(reply)) => self.keep_receipt(&reply)?,
-                Ok(Answer::Nothing) => {}
-                Err(error) if self.changed => return Err(error.partly()),
-                Err(error) => return Err(error),
+            let error = match answer {
+                Ok(Answer::Good(reply)) => self.keep_receipt(&reply).err(),
+                Ok(Answer::Nothing) => None,
+                // Somebody else removed it after the look. Of many, the others are still there.
+                Err(error) if act == Act::Remove && error.kind == ErrorKind::ZoneMissing => {
+                    let kind = ErrorKind::Conflict;
+                    (items.len() > 1).then(|| ProviderError { kind, ..error })
+                }
+                Err(error) => Some(error),
+            };
+            if let Some(error) = error {
+                return Err(if self.changed { error.partly() } else { error });
             }
             self.changed = true;
         }

@@ -1,5 +1,6 @@
 //! Checks of `providers`; each plug-in has a file of its own.
 
+mod rest;
 mod rfc2136;
 
 use std::collections::BTreeMap;
@@ -11,11 +12,9 @@ use super::raw;
 use super::scalars::Checker;
 
 /// The plug-ins of later versions.
-const LATER: [&str; 11] = [
+const LATER: [&str; 9] = [
     "cloudflare",
     "route53",
-    "digitalocean",
-    "manifest",
     "process",
     "acme-sh",
     "lego-exec",
@@ -60,6 +59,15 @@ impl Checker {
         if let Some(rfc2136) = &provider.rfc2136 {
             let settings = self.rfc2136(&at.key("rfc2136"), rfc2136);
             all.push(settings.map(ProviderSettings::Rfc2136));
+        }
+        for (plugin, rest) in provider.rest() {
+            if let Some(rest) = rest {
+                let settings = self.rest(&at.key(plugin), plugin, rest);
+                all.push(settings.map(|settings| ProviderSettings::Rest {
+                    plugin: plugin.to_owned(),
+                    settings,
+                }));
+            }
         }
         let given = provider.unknown.0.len() + all.len();
         if given != 1 {
