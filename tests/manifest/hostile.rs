@@ -338,3 +338,48 @@ async fn a_secret_with_a_line_end_is_not_sent() {
     assert!(!error.message.contains("lines"), "{error}");
     assert_eq!(raw.calls(), [""; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_go_where_the_manifest_says_and_nowhere_else() {
+    let auths = [
+        ("{bearer: \"{token}\"}", "authorization: Bearer s3/cret"),
+        ("{header: {X-Key: \"a {token}\"}}", "x-key: a s3/cret"),
+        (
+            "{basic: {username: me, password: \"{token}\"}}",
+            "authorization: Basic bWU6czMvY3JldA==",
+        ),
+        ("{query: {key: \"{token}\"}}", "query key=s3/cret"),
+        ("{body: {key: \"{token}\"}}", "body {\"key\":\"s3/cret\"}"),
+    ];
+    for (auth, wanted) in auths {
+        let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+        let all = Arc::clone(&seen);
+        let raw = Raw::start("/api", move |ask| {
+            let headers = ask.headers.iter();
+            let headers = headers.map(|(name, value)| format!("{name}: {value}"));
+            let query = ask.query.iter();
+            let query = query.map(|(key, value)| format!("query {key}={value}"));
+            let mut seen = all.lock().unwrap();
+            seen.extend(headers.chain(query));
+            seen.push(format!("body {}", ask.body));
+            answer(200, one_zone())
+        })
+        .await;
+        let own = OWN.replace("{header: {X-Token: \"{token}\"}}", auth);
+        let own = own.replace("PAGING", "{query: page, size: 100}");
+        let plugin = plugin(
+            Manifest::read(&own).unwrap(),
+            raw.endpoint(),
+            "s3/cret",
+            &[],
+        );
+        let found = plugin.rest.zones(&name("a.example.test"), &context()).await;
+        assert_eq!(found.unwrap().len(), 1);
+        let seen = seen.lock().unwrap();
+        let with: Vec<&String> = seen
+            .iter()
+            .filter(|it| it.contains("cret") || it.contains("Basic"))
+            .collect();
+        assert_eq!(with, [wanted]);
+    }
+}

@@ -124,7 +124,8 @@ async fn powerdns_refusals_each_read_differently() {
         refused(stranger, host.zone(), host.name("fresh")).await,
         (
             ErrorKind::Auth,
-            "SERVER answers 401 when asked for the records of example.test".to_owned()
+            "SERVER answers 401 when asked for the records of example.test: Unauthorized"
+                .to_owned()
         )
     );
     let nowhere = Zone {

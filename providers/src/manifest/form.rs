@@ -175,7 +175,7 @@ pub(super) enum OneOrMany {
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Text {
-    Text(String),
+    Words(String),
     Number(u64),
     Flag(bool),
 }

@@ -4,6 +4,8 @@
 //! A manifest is data. It can fill in requests and find things in replies, and nothing else: it has no conditions, and
 //! nothing that comes from a name, a value or a reply can change the shape of a request, its host or its path.
 
+mod check;
+mod check_parts;
 mod form;
 mod paging;
 mod plan;

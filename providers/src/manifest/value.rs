@@ -154,7 +154,7 @@ impl Run<'_, '_> {
                 // Somebody else removed it after the look. Of many, the others are still there.
                 Err(error) if act == Act::Remove && error.kind == ErrorKind::ZoneMissing => {
                     let kind = ErrorKind::Conflict;
-                    (items.len() > 1).then(|| ProviderError { kind, ..error })
+                    (items.len() > 1).then_some(ProviderError { kind, ..error })
                 }
                 Err(error) => Some(error),
             };
