@@ -12,6 +12,7 @@ use countersign_providers::Provider;
 use countersign_providers::clock::Clock;
 use countersign_providers::cloudflare::{self, Cloudflare};
 use countersign_providers::guard::Guard;
+use countersign_providers::manifest::Rest;
 use countersign_providers::rfc2136::Rfc2136;
 use countersign_providers::route53::Route53;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -282,6 +283,7 @@ fn provider(settings: &ProviderSettings, session: &Session) -> Arc<dyn Provider>
         }
         ProviderSettings::Rfc2136(settings) => Arc::new(Rfc2136::new(settings.clone())),
         ProviderSettings::Route53(settings) => Arc::new(Route53::new((**settings).clone())),
+        ProviderSettings::Rest { settings, .. } => Arc::new(Rest::new(settings.clone())),
     };
     Arc::new(Guard::new(plugin))
 }

@@ -340,6 +340,11 @@ fn route53(settings: &str) -> String {
     )
 }
 
+fn rest(plugin: &str) -> String {
+    let rfc2136 = "rfc2136: {server: \"192.0.2.53:53\", tsig: {keyfile: /etc/bind/acme.key}}";
+    changed(rfc2136, plugin)
+}
+
 fn authorities(list: &str) -> String {
     changed("{letsencrypt: {agree-to-terms: true}}", list)
 }
@@ -463,6 +468,24 @@ fn cases() -> Vec<(&'static str, String)> {
         ("later-key", with("key: rsa2048")),
         ("later-doh", top("dns: {look: doh}")),
         ("later-plugin", changed("rfc2136: {", "manual: {")),
+        ("rest-missing", rest("digitalocean: {}")),
+        ("rest-misspelt", rest("digitalocean: {tokne: {file: /x}}")),
+        ("rest-bare-secret", rest("digitalocean: {token: hunter2}")),
+        ("rest-bare-key", rest("porkbun: {api-key: hunter2, secret: {file: /x}}")),
+        ("rest-endpoint", rest("digitalocean: {token: {file: /x}, endpoint: \"http://dns.example.net\"}")),
+        ("rest-endpoint-form", rest("digitalocean: {token: {file: /x}, endpoint: {file: /y}}")),
+        ("rest-no-endpoint", rest("powerdns: {token: {file: /x}}")),
+        ("rest-no-setting", rest("dnsimple: {token: {file: /x}, acount: 1}")),
+        ("rest-twice", rest("digitalocean: {token: {file: /x}, token: {file: /y}}")),
+        ("rest-type", rest("digitalocean: {token: [hunter2]}")),
+        ("rest-no-manifest", rest("manifest: {token: {file: /x}}")),
+        ("rest-manifest-missing", rest("manifest: {file: tests/manifest/wrong/missing.yaml}")),
+        ("rest-manifest-key", rest("manifest: {file: tests/manifest/wrong/key.yaml}")),
+        ("rest-manifest-name", rest("manifest: {file: tests/manifest/wrong/name.yaml}")),
+        ("rest-manifest-no-yaml", rest("manifest: {file: tests/manifest/wrong/no-yaml.yaml}")),
+        ("rest-manifest-path", rest("manifest: {file: tests/manifest/wrong/path.yaml}")),
+        ("rest-manifest-secret", rest("manifest: {file: tests/manifest/wrong/secret.yaml}")),
+        ("rest-manifest-model", rest("manifest: {file: tests/manifest/wrong/model.yaml}")),
         ("unknown-plugin", changed("rfc2136: {", "rfc2163: {")),
         ("unknown-plugin-near-later", changed("rfc2136: {", "manul: {")),
         ("no-plugin", changed("{office: {rfc2136: {server: \"192.0.2.53:53\", tsig: {keyfile: /etc/bind/acme.key}}}}", "{office: {}}")),

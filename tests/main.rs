@@ -21,6 +21,7 @@ mod includes;
 mod issuance;
 mod kill;
 mod logs;
+mod manifest;
 mod monitoring;
 mod notify;
 mod plan;

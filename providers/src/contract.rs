@@ -26,7 +26,7 @@ const MANY: usize = 100;
 /// The TTL of our own values, unlike [`FOREIGN_TTL`].
 const TTL: u32 = 60;
 /// The TTL of values that somebody else put there.
-const FOREIGN_TTL: u32 = 777;
+const FOREIGN_TTL: u32 = 7777;
 
 /// The host that a plug-in is tried on, seen from outside the plug-in.
 #[async_trait]
@@ -45,6 +45,11 @@ pub trait Fixture: Send + Sync {
 
     /// The TXT RRset that the world gets from the host.
     async fn served(&self, name: &DnsName) -> RrSet;
+
+    /// What the host makes of a TTL that it is given.
+    fn ttl(&self, wanted: u32) -> u32 {
+        wanted
+    }
 
     /// Puts a value there as somebody else would. The whole RRset may get this TTL.
     async fn add_foreign(&self, name: &DnsName, value: &str, ttl: u32);
@@ -231,7 +236,10 @@ pub async fn observing_names_without_records_answers_each(
     let seen = host.observe(&[empty.clone(), full.clone()]).await;
     assert_eq!(
         seen,
-        [set(&empty, &[], None), set(&full, &["value"], Some(TTL))]
+        [
+            set(&empty, &[], None),
+            set(&full, &["value"], Some(fixture.ttl(TTL)))
+        ]
     );
     assert_eq!(host.observe(&[]).await, []);
     host.apply(&[absent(&full, "value")]).await;
@@ -457,6 +465,7 @@ impl Host<'_> {
     /// The world and the plug-in see exactly `values`.
     async fn serves(&self, name: &DnsName, values: &[&str], ttl: Option<u32>) {
         let wanted: BTreeSet<&str> = values.iter().copied().collect();
+        let ttl = ttl.map(|ttl| self.fixture.ttl(ttl));
         let observed = self.observe(std::slice::from_ref(name)).await;
         assert_eq!(observed.len(), 1, "observe answers each name once");
         for set in [self.fixture.served(name).await, observed[0].clone()] {

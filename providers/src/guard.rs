@@ -106,6 +106,10 @@ impl Provider for Guard {
         let context = self.enter(context)?;
         self.leave(&context, self.plugin.settle(ticket, &context).await)
     }
+
+    fn forgive(&self) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 #[cfg(test)]
@@ -186,5 +190,20 @@ mod tests {
         assert_eq!(ask().await, Ok(Vec::new()));
         assert_eq!(ask().await, Ok(Vec::new()));
         assert_eq!(host.asked.load(Ordering::Relaxed), 12);
+    }
+
+    #[tokio::test]
+    async fn who_has_put_the_credential_right_need_not_wait() {
+        let host = Arc::new(Host::default());
+        let guard = Guard::new(Arc::clone(&host) as Arc<dyn Provider>);
+        let (clock, _hands) = Clock::virtual_at(Timestamp::UNIX_EPOCH);
+        let context = Context::new(clock, Timestamp::MAX);
+        let name = DnsName::parse("example.com").unwrap();
+        let ask = || guard.zones(&name, &context);
+        assert!(ask().await.is_err());
+        host.is_good.store(true, Ordering::Relaxed);
+        assert!(ask().await.is_err());
+        guard.forgive();
+        assert_eq!(ask().await, Ok(Vec::new()));
     }
 }

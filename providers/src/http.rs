@@ -123,10 +123,12 @@ impl Http {
             request = request.body(body);
         }
         let sent = request.send().await;
-        let mut response = sent.map_err(|error| self.unreached(&error))?;
+        let mut response = sent.map_err(|error| self.unreached(&error.without_url()))?;
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let mut body = Vec::new();
-        while let Some(chunk) = (response.chunk().await).map_err(|error| self.unreached(&error))? {
+        while let Some(chunk) =
+            (response.chunk().await).map_err(|error| self.unreached(&error.without_url()))?
+        {
             if body.len() + chunk.len() > MAX_BODY {
                 let most = MAX_BODY >> 20;
                 let message = format!("{} answered with more than {most} MiB", self.host());
@@ -147,7 +149,7 @@ impl Http {
     }
 
     /// Each segment is made fit for a path, so that none can lead elsewhere. Without one it is the base as it stands.
-    fn url(&self, path: &[String], query: &[(String, String)]) -> Url {
+    pub(crate) fn url(&self, path: &[String], query: &[(String, String)]) -> Url {
         let mut url = self.base.clone();
         if !path.is_empty()
             && let Ok(mut segments) = url.path_segments_mut()
@@ -180,6 +182,7 @@ impl Http {
         ProviderError::new(ErrorKind::Transient, message)
     }
 
+    /// Of an error without its URL, which may hold a credential.
     fn unreached(&self, error: &reqwest::Error) -> ProviderError {
         let host = self.host();
         let message = match Unreached::of(error) {

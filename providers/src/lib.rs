@@ -12,6 +12,7 @@ pub mod error;
 pub mod exchange;
 pub mod guard;
 pub mod http;
+pub mod manifest;
 pub mod meter;
 pub mod record;
 pub mod rfc2136;
@@ -72,6 +73,9 @@ pub trait Provider: Send + Sync {
         let _ = (ticket, context);
         Ok(Settled::Unknown)
     }
+
+    /// A person asks for a try now: what was refused a moment ago may be right by now.
+    fn forgive(&self) {}
 }
 
 /// A zone that a host holds.

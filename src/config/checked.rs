@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path as FilePath, PathBuf};
 
 use countersign_providers::cloudflare;
+use countersign_providers::manifest;
 use countersign_providers::record::DnsName;
 use countersign_providers::rfc2136;
 use countersign_providers::route53;
@@ -156,6 +157,13 @@ pub enum ProviderSettings {
     Rfc2136(rfc2136::Settings),
     /// Amazon Route 53.
     Route53(Box<route53::Settings>),
+    /// A host by its manifest.
+    Rest {
+        /// What the configuration calls it: the name of a shipped manifest, or `manifest`.
+        plugin: String,
+        /// The manifest and what it is given.
+        settings: manifest::Settings,
+    },
 }
 
 /// The built-in nameserver.

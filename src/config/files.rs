@@ -169,6 +169,12 @@ fn provider_secrets(path: &str, settings: &ProviderSettings) -> Vec<(String, Sec
             }
             Source::Chain | Source::Profile(_) => Vec::new(),
         },
+        ProviderSettings::Rest { plugin, settings } => {
+            let secrets = settings.secrets.iter();
+            secrets
+                .map(|(key, source)| (format!("{path}.{plugin}.{key}"), source.clone()))
+                .collect()
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use super::raw::{self, Unknown};
 
 /// Keys whose values may be secrets, or hold one that was written in the wrong place.
-const SENSITIVE: [&str; 12] = [
+const SENSITIVE: [&str; 13] = [
     "secret",
     "mac-key",
     "seal-key",
@@ -20,6 +20,7 @@ const SENSITIVE: [&str; 12] = [
     "secret-access-key",
     // The two halves of a key are easily mixed up.
     "access-key-id",
+    "api-key",
     // Whoever knows the URL may write there.
     "webhook",
     "url",

@@ -12,7 +12,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(super) use plugins::{AssumeRole, Cloudflare, Provider, Rfc2136, Route53, Tsig};
+pub(super) use plugins::{AssumeRole, Cloudflare, Given, Provider, Rest, Rfc2136, Route53, Tsig};
 
 /// The configuration of Countersign.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -25,6 +25,7 @@ pub mod powerdns;
 pub mod process;
 pub mod proxy;
 pub mod relay;
+pub mod rest;
 pub mod route53;
 pub mod stepwise;
 pub mod tls;

@@ -1,6 +1,7 @@
 //! Checks of `providers`; each plug-in has a file of its own.
 
 mod cloudflare;
+mod rest;
 mod rfc2136;
 mod route53;
 
@@ -17,9 +18,7 @@ use super::raw;
 use super::scalars::Checker;
 
 /// The plug-ins of later versions.
-const LATER: [&str; 9] = [
-    "digitalocean",
-    "manifest",
+const LATER: [&str; 7] = [
     "process",
     "acme-sh",
     "lego-exec",
@@ -28,6 +27,7 @@ const LATER: [&str; 9] = [
     "acme-dns",
     "manual",
 ];
+
 impl Checker {
     /// The providers that are right.
     pub(super) fn providers(
@@ -72,6 +72,15 @@ impl Checker {
         if let Some(route53) = &provider.route53 {
             let settings = self.route53(&at.key("route53"), route53);
             all.push(settings.map(|it| ProviderSettings::Route53(Box::new(it))));
+        }
+        for (plugin, rest) in provider.rest() {
+            if let Some(rest) = rest {
+                let settings = self.rest(&at.key(plugin), plugin, rest);
+                all.push(settings.map(|settings| ProviderSettings::Rest {
+                    plugin: plugin.to_owned(),
+                    settings,
+                }));
+            }
         }
         let given = provider.unknown.0.len() + all.len();
         if given != 1 {

@@ -1,9 +1,11 @@
 //! `providers`: the plug-ins as typed.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Entries, Secret, Unknown};
+use super::{Entries, Secret, SecretForm, Unknown};
 
 /// A DNS host; exactly one key, which is the plug-in.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -20,6 +22,32 @@ pub(in crate::config) struct Provider {
     pub(in crate::config) rfc2136: Option<Rfc2136>,
     /// Amazon Route 53.
     pub(in crate::config) route53: Option<Route53>,
+    /// A host by a manifest of your own: `file`, and what the manifest wants.
+    pub(in crate::config) manifest: Option<Rest>,
+    /// bunny.net, by its shipped manifest: `token`.
+    pub(in crate::config) bunny: Option<Rest>,
+    /// deSEC, by its shipped manifest: `token`.
+    pub(in crate::config) desec: Option<Rest>,
+    /// DigitalOcean, by its shipped manifest: `token`.
+    pub(in crate::config) digitalocean: Option<Rest>,
+    /// DNSimple, by its shipped manifest: `token`, `account`.
+    pub(in crate::config) dnsimple: Option<Rest>,
+    /// Gandi LiveDNS, by its shipped manifest: `token`.
+    pub(in crate::config) gandi: Option<Rest>,
+    /// Hetzner Cloud DNS, by its shipped manifest: `token`.
+    pub(in crate::config) hetzner: Option<Rest>,
+    /// IONOS, by its shipped manifest: `token`.
+    pub(in crate::config) ionos: Option<Rest>,
+    /// Linode (Akamai), by its shipped manifest: `token`.
+    pub(in crate::config) linode: Option<Rest>,
+    /// Porkbun, by its shipped manifest: `api-key`, `secret`.
+    pub(in crate::config) porkbun: Option<Rest>,
+    /// PowerDNS, by its shipped manifest: `endpoint`, `token`, `server`.
+    pub(in crate::config) powerdns: Option<Rest>,
+    /// Scaleway, by its shipped manifest: `token`.
+    pub(in crate::config) scaleway: Option<Rest>,
+    /// Vultr, by its shipped manifest: `token`.
+    pub(in crate::config) vultr: Option<Rest>,
     #[serde(flatten)]
     #[schemars(skip)]
     pub(in crate::config) unknown: Unknown,
@@ -39,6 +67,46 @@ pub(in crate::config) struct Cloudflare {
     #[serde(flatten)]
     #[schemars(skip)]
     pub(in crate::config) unknown: Unknown,
+}
+
+impl Provider {
+    /// The hosts by their manifests, with the names of their plug-ins.
+    pub(in crate::config) fn rest(&self) -> [(&'static str, Option<&Rest>); 13] {
+        [
+            ("manifest", self.manifest.as_ref()),
+            ("bunny", self.bunny.as_ref()),
+            ("desec", self.desec.as_ref()),
+            ("digitalocean", self.digitalocean.as_ref()),
+            ("dnsimple", self.dnsimple.as_ref()),
+            ("gandi", self.gandi.as_ref()),
+            ("hetzner", self.hetzner.as_ref()),
+            ("ionos", self.ionos.as_ref()),
+            ("linode", self.linode.as_ref()),
+            ("porkbun", self.porkbun.as_ref()),
+            ("powerdns", self.powerdns.as_ref()),
+            ("scaleway", self.scaleway.as_ref()),
+            ("vultr", self.vultr.as_ref()),
+        ]
+    }
+}
+
+/// A host by its manifest, which says what it wants; every host takes `endpoint`.
+#[derive(Debug)]
+pub(in crate::config) struct Rest(pub(in crate::config) Entries<Given>);
+
+/// What a manifest is given: a text, or where a secret is.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+pub(in crate::config) enum Given {
+    Text(String),
+    Secret(SecretForm),
+}
+
+/// Never the text, which may be a secret in the wrong place.
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Given")
+    }
 }
 
 /// A server that takes DNS UPDATE.

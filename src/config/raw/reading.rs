@@ -163,6 +163,51 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
+impl JsonSchema for Rest {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Rest".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let given = generator.subschema_for::<Given>();
+        schemars::json_schema!({
+            "type": "object",
+            "description": "A host by its manifest, which says what it wants.",
+            "properties": {
+                "endpoint": {"type": "string", "description": "Where the API is: https, or http on loopback. Default: what the manifest says."},
+            },
+            "additionalProperties": given,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Rest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Entries::deserialize(deserializer).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Given {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Something;
+        impl<'de> Visitor<'de> for Something {
+            type Value = Given;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or a source of a secret")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Given, E> {
+                Ok(Given::Text(text.to_owned()))
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<Given, E> {
+                Ok(Given::Text(number.to_string()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Given, A::Error> {
+                SecretForm::deserialize(value::MapAccessDeserializer::new(map)).map(Given::Secret)
+            }
+        }
+        deserializer.deserialize_any(Something)
+    }
+}
+
 impl<'de> Deserialize<'de> for Webhook {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Form;
