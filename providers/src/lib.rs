@@ -4,6 +4,7 @@
 //! performs state-based verbs, each of which may be repeated without harm. Merging, batching, retries, rates,
 //! read-back and clean-up are the core's and are written once, outside this crate.
 
+pub mod child;
 pub mod clock;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
@@ -12,6 +13,7 @@ pub mod exchange;
 pub mod guard;
 pub mod http;
 pub mod meter;
+pub mod process;
 pub mod record;
 pub mod rfc2136;
 pub mod secret;
