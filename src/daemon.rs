@@ -11,6 +11,7 @@ use std::time::Duration;
 use countersign_providers::Provider;
 use countersign_providers::clock::Clock;
 use countersign_providers::guard::Guard;
+use countersign_providers::process::Process;
 use countersign_providers::rfc2136::Rfc2136;
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -270,6 +271,7 @@ fn token() -> Result<String, StoreError> {
 fn provider(settings: &ProviderSettings) -> Arc<dyn Provider> {
     let plugin: Arc<dyn Provider> = match settings {
         ProviderSettings::Rfc2136(settings) => Arc::new(Rfc2136::new(settings.clone())),
+        ProviderSettings::Process(settings) => Arc::new(Process::new(settings.clone())),
     };
     Arc::new(Guard::new(plugin))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path as FilePath, PathBuf};
 
+use countersign_providers::process;
 use countersign_providers::record::DnsName;
 use countersign_providers::rfc2136;
 use countersign_providers::secret::SecretSource;
@@ -150,6 +151,8 @@ pub struct ExternalAccount {
 pub enum ProviderSettings {
     /// DNS UPDATE.
     Rfc2136(rfc2136::Settings),
+    /// A program that speaks the protocol of plug-ins.
+    Process(process::Settings),
 }
 
 /// The built-in nameserver.

@@ -8,6 +8,7 @@ use std::path::Path;
 use countersign_providers::clock::Clock;
 use countersign_providers::rfc2136::Tsig;
 use countersign_providers::secret::SecretSource;
+use rustix::fs::{Access, access};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -51,6 +52,12 @@ impl Config {
             findings.extend(check_secret(&path, &source, clock).await);
         }
         findings.extend(self.check_addresses(clock).await);
+        for (name, settings) in &self.providers {
+            if let ProviderSettings::Process(settings) = settings {
+                let path = format!("providers.{name}.process.command");
+                findings.extend(check_program(&path, &settings.command));
+            }
+        }
         for (nth, channel) in self.alerts.iter().enumerate() {
             if let AlertChannel::Smtp(smtp) = channel
                 && let Some(trust) = &smtp.trust
@@ -128,14 +135,8 @@ impl Config {
             let path = format!("authorities.{}.external-account.mac-key", authority.name);
             all.extend(account.map(|it| (path.clone(), it.mac_key.clone())));
         }
-        for (name, ProviderSettings::Rfc2136(settings)) in &self.providers {
-            let path = format!("providers.{name}.rfc2136.tsig");
-            all.extend(settings.tsig.as_ref().map(|tsig| match tsig {
-                Tsig::KeyFile(file) => {
-                    (format!("{path}.keyfile"), SecretSource::File(file.clone()))
-                }
-                Tsig::Parts { secret, .. } => (format!("{path}.secret"), secret.clone()),
-            }));
+        for (name, settings) in &self.providers {
+            all.extend(provider_secrets(&format!("providers.{name}"), settings));
         }
         for (nth, channel) in self.alerts.iter().enumerate() {
             if let AlertChannel::Smtp(smtp) = channel {
@@ -150,6 +151,45 @@ impl Config {
         all.retain(|(_, source)| seen.insert(source.describe()));
         all
     }
+}
+
+/// The secrets of one provider, each with its path.
+fn provider_secrets(path: &str, settings: &ProviderSettings) -> Vec<(String, SecretSource)> {
+    match settings {
+        ProviderSettings::Rfc2136(settings) => {
+            let path = format!("{path}.rfc2136.tsig");
+            let tsig = settings.tsig.iter().map(|tsig| match tsig {
+                Tsig::KeyFile(file) => {
+                    (format!("{path}.keyfile"), SecretSource::File(file.clone()))
+                }
+                Tsig::Parts { secret, .. } => (format!("{path}.secret"), secret.clone()),
+            });
+            tsig.collect()
+        }
+        ProviderSettings::Process(settings) => {
+            let secrets = settings.secrets.iter();
+            let path = |name: &str| format!("{path}.process.secrets.{name}");
+            secrets
+                .map(|(name, source)| (path(name), source.clone()))
+                .collect()
+        }
+    }
+}
+
+/// The program of a plug-in is there, and this user may run it.
+fn check_program(path: &str, argv: &[String]) -> Option<Finding> {
+    let program = Path::new(argv.first()?);
+    let what = match std::fs::metadata(program) {
+        Err(error) => error.to_string(),
+        Ok(found) if !found.is_file() => "this is not a program".to_owned(),
+        Ok(_) => access(program, Access::EXEC_OK).err()?.to_string(),
+    };
+    Some(Finding {
+        severity: Severity::Error,
+        message: format!("{path}: {}: {what}", program.display()),
+        hint: "make it executable for the user that runs countersign, or correct the configuration"
+            .to_owned(),
+    })
 }
 
 /// A state directory that was there before countersign keeps the rights it had.

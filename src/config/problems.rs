@@ -9,8 +9,11 @@ use schemars::JsonSchema;
 use super::raw::{self, Unknown};
 
 /// Keys whose values may be secrets, or hold one that was written in the wrong place.
-const SENSITIVE: [&str; 10] = [
+const SENSITIVE: [&str; 12] = [
     "secret",
+    "secrets",
+    // Of a plug-in: only that knows what is in it.
+    "config",
     "mac-key",
     "seal-key",
     "tsig",

@@ -5,6 +5,7 @@
 //! from these types, and so is the list of known keys that a misspelt one is compared with.
 
 mod plugins;
+mod process;
 mod reading;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(super) use plugins::{Provider, Rfc2136, Tsig};
+pub(super) use process::Process;
 
 /// The configuration of Countersign.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

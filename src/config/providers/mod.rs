@@ -1,5 +1,6 @@
 //! Checks of `providers`; each plug-in has a file of its own.
 
+mod process;
 mod rfc2136;
 
 use std::collections::BTreeMap;
@@ -11,12 +12,11 @@ use super::raw;
 use super::scalars::Checker;
 
 /// The plug-ins of later versions.
-const LATER: [&str; 11] = [
+const LATER: [&str; 10] = [
     "cloudflare",
     "route53",
     "digitalocean",
     "manifest",
-    "process",
     "acme-sh",
     "lego-exec",
     "lego-httpreq",
@@ -60,6 +60,10 @@ impl Checker {
         if let Some(rfc2136) = &provider.rfc2136 {
             let settings = self.rfc2136(&at.key("rfc2136"), rfc2136);
             all.push(settings.map(ProviderSettings::Rfc2136));
+        }
+        if let Some(process) = &provider.process {
+            let settings = self.process(&at.key("process"), process);
+            all.push(settings.map(ProviderSettings::Process));
         }
         let given = provider.unknown.0.len() + all.len();
         if given != 1 {

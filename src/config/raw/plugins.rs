@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Secret, Unknown};
+use super::{Process, Secret, Unknown};
 
 /// A DNS host; exactly one key, which is the plug-in.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -16,6 +16,8 @@ use super::{Secret, Unknown};
 pub(in crate::config) struct Provider {
     /// DNS UPDATE (RFC 2136) with TSIG (RFC 8945).
     pub(in crate::config) rfc2136: Option<Rfc2136>,
+    /// A program of your own.
+    pub(in crate::config) process: Option<Process>,
     #[serde(flatten)]
     #[schemars(skip)]
     pub(in crate::config) unknown: Unknown,
