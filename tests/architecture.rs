@@ -33,7 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("nameserver", &["store", "providers", "passed", "supervise"]),
     ("supervise", &[]),
     ("passed", &[]),
-    ("deliver", &["engine", "store"]),
+    ("deliver", &["engine", "store", "child"]),
     ("config", &["engine", "providers"]),
     (
         "run",

@@ -200,6 +200,10 @@ providers:
   b: {rfc2136: {server: 127.0.0.1, tsig: {keyfile: closed}}}
   c: {rfc2136: {server: 127.0.0.1, tsig: {keyfile: missing}}}
   d: {rfc2136: {server: 127.0.0.1, tsig: {name: k, algorithm: hmac-sha256, secret: {command: [/bin/false]}}}}
+  e: {process: {command: [/bin/sh, -x], secrets: {token: {env: NO_TOKEN}}}}
+  f: {process: {command: [/no/such]}}
+  g: {process: {command: [/etc/passwd]}}
+  h: {process: {command: [/etc]}}
 certificates: {x: {names: [x.test]}}
 ";
     let config = Config::parse(&directory.path().join("c.yaml"), text).unwrap();
@@ -224,6 +228,10 @@ certificates: {x: {names: [x.test]}}
         ),
         (
             Severity::Error,
+            "providers.e.process.secrets.token: the environment variable NO_TOKEN is not set",
+        ),
+        (
+            Severity::Error,
             "alerts[2].smtp.password: the environment variable NO_SUCH is not set",
         ),
         (
@@ -233,6 +241,18 @@ certificates: {x: {names: [x.test]}}
         (
             Severity::Error,
             "alerts[0].webhook.url: file D/open: this is not a URL with a host",
+        ),
+        (
+            Severity::Error,
+            "providers.f.process.command: /no/such: No such file or directory (os error 2)",
+        ),
+        (
+            Severity::Error,
+            "providers.g.process.command: /etc/passwd: Permission denied (os error 13)",
+        ),
+        (
+            Severity::Error,
+            "providers.h.process.command: /etc: this is not a program",
         ),
         (
             Severity::Error,
@@ -347,6 +367,13 @@ fn with(rest: &str) -> String {
     names(&format!("[example.com], {rest}"))
 }
 
+/// With a plug-in of somebody's own.
+fn process(settings: &str) -> String {
+    let known =
+        "{office: {rfc2136: {server: \"192.0.2.53:53\", tsig: {keyfile: /etc/bind/acme.key}}}}";
+    changed(known, &format!("{{office: {{process: {settings}}}}}"))
+}
+
 fn cases() -> Vec<(&'static str, String)> {
     let tsig = |tsig: &str| provider(&format!("{{server: 192.0.2.53, tsig: {tsig}}}"));
     let files = |rest: &str| {
@@ -450,6 +477,12 @@ fn cases() -> Vec<(&'static str, String)> {
         ("unknown-plugin", changed("rfc2136: {", "rfc2163: {")),
         ("unknown-plugin-near-later", changed("rfc2136: {", "cloudfare: {")),
         ("no-plugin", changed("{office: {rfc2136: {server: \"192.0.2.53:53\", tsig: {keyfile: /etc/bind/acme.key}}}}", "{office: {}}")),
+        ("process-no-command", process("{comand: [/usr/local/bin/dns]}")),
+        ("process-relative", process("{command: [our-dns, --verbose]}")),
+        ("process-line", process("{command: /usr/local/bin/dns --verbose}")),
+        ("process-config", process("{command: [/usr/local/bin/dns], config: [hunter2]}")),
+        ("process-bare-secret", process("{command: [/usr/local/bin/dns], secrets: {token: hunter2}}")),
+        ("process-secret-twice", process("{command: [/usr/local/bin/dns], secrets: {a: {env: A}, a: {env: B}}}")),
         ("bad-server", provider("{server: \"http://192.0.2.53\"}")),
         ("bad-server-port", provider("{server: \"192.0.2.53:dns\"}")),
         ("no-server", provider("{tsig: {keyfile: /k}}")),

@@ -23,6 +23,7 @@ mod logs;
 mod monitoring;
 mod notify;
 mod plan;
+mod process;
 mod rfc2136;
 mod screens;
 mod servers;

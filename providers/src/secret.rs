@@ -178,9 +178,7 @@ async fn run(argv: &[String], clock: &Clock) -> Result<Zeroizing<Vec<u8>>, Secre
     };
     let given = Given::default();
     match child::run(argv, &given, MAX_SECRET, clock, COMMAND_DEADLINE).await {
-        Err(Unfinished::NotStarted(error)) => {
-            Err(failed(format!("could not be started: {error}")))
-        }
+        Err(Unfinished::NotStarted(error)) => Err(failed(format!("could not be started: {error}"))),
         Err(Unfinished::TooSlow(_)) => Err(failed(format!(
             "gave nothing within {} s",
             COMMAND_DEADLINE.as_secs()

@@ -257,8 +257,9 @@ impl Shared {
 
     fn gone(&self, what: &str) -> ProviderError {
         let message = format!("{} {what}", self.voice.program);
-        ProviderError::new(ErrorKind::Transient, message)
-            .hint("it is started again after a pause; what it writes to its standard error is in the log")
+        ProviderError::new(ErrorKind::Transient, message).hint(
+            "it is started again after a pause; what it writes to its standard error is in the log",
+        )
     }
 
     fn broke(&self, what: &str) -> ProviderError {
@@ -275,7 +276,11 @@ impl Shared {
         };
         let said = |words: &str| self.voice.shown(words, LONGEST_WORDS);
         let words = said(&refusal.message);
-        let message = format!("{} says: {}", self.voice.program, words.trim_end_matches('.'));
+        let message = format!(
+            "{} says: {}",
+            self.voice.program,
+            words.trim_end_matches('.')
+        );
         ProviderError {
             kind,
             code: details.code.as_deref().map(said),
@@ -446,7 +451,9 @@ async fn read(
             }
             Ok(Message::Notification) => unasked += 1,
             Err(what) => {
-                let begins = shared.voice.shown(&String::from_utf8_lossy(&line), SHOWN_OF_A_LINE);
+                let begins = shared
+                    .voice
+                    .shown(&String::from_utf8_lossy(&line), SHOWN_OF_A_LINE);
                 return Over::Broke(format!("{what}: {begins}"));
             }
         }

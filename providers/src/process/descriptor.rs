@@ -115,7 +115,9 @@ fn one() -> usize {
 impl Descriptor {
     /// The descriptor in an answer to `initialize`; an error is what is wrong with it, in words.
     pub(super) fn read(answer: Value) -> Result<Self, String> {
-        let protocol = answer.get("protocol").unwrap_or(&Value::Null);
+        let Some(protocol) = answer.get("protocol") else {
+            return Err("answers initialize without a version of the protocol".to_owned());
+        };
         if protocol.as_u64() != Some(VERSION) {
             return Err(format!(
                 "speaks version {protocol} of the protocol, and here is version {VERSION} alone"

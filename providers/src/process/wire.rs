@@ -210,17 +210,26 @@ pub(super) struct Details {
 
 /// The message on `line`; an error is what the plug-in did instead, in words.
 pub(super) fn parse(line: &[u8]) -> Result<Message, String> {
-    let incoming: Incoming = serde_json::from_slice(line)
-        .map_err(|error| format!("wrote a line that is no message of the protocol ({error})"))?;
+    let no_message = |why: &dyn std::fmt::Display| {
+        format!("wrote a line that is no message of the protocol ({why})")
+    };
+    if line.trim_ascii_start().first() != Some(&b'{') {
+        return Err(no_message(&"no JSON object"));
+    }
+    let incoming: Incoming = serde_json::from_slice(line).map_err(|error| no_message(&error))?;
     if incoming.jsonrpc != "2.0" {
         return Err("wrote a message that is not of JSON-RPC 2.0".to_owned());
     }
     let answer = match (incoming.method, incoming.result, incoming.error) {
         (Some(_), None, None) if incoming.id.is_null() => return Ok(Message::Notification),
         (Some(_), None, None) => return Ok(Message::Request(incoming.id)),
-        (None, Some(result), None) => Ok(result),
+        (None, Some(result @ Value::Object(_)), None) => Ok(result),
         (None, None, Some(refusal)) => Err(refusal),
-        _ => return Err("wrote a message that is neither a result nor an error".to_owned()),
+        _ => {
+            return Err(
+                "wrote a message that has neither an object as result nor an error".to_owned(),
+            );
+        }
     };
     match incoming.id.as_u64() {
         Some(id) => Ok(Message::Answer(id, answer)),
