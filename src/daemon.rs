@@ -13,6 +13,7 @@ use countersign_providers::clock::Clock;
 use countersign_providers::guard::Guard;
 use countersign_providers::process::Process;
 use countersign_providers::rfc2136::Rfc2136;
+use countersign_providers::runners::{LegoHttpreq, WriteOnly};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::acme;
@@ -272,6 +273,19 @@ fn provider(settings: &ProviderSettings) -> Arc<dyn Provider> {
     let plugin: Arc<dyn Provider> = match settings {
         ProviderSettings::Rfc2136(settings) => Arc::new(Rfc2136::new(settings.clone())),
         ProviderSettings::Process(settings) => Arc::new(Process::new(settings.clone())),
+        ProviderSettings::LegoExec(settings) => {
+            let writer = settings.writer.clone();
+            Arc::new(WriteOnly::new(writer, settings.zones.clone()))
+        }
+        ProviderSettings::LegoHttpreq(settings) => {
+            let server = settings.writer.clone();
+            let writer = LegoHttpreq::new(server.endpoint, server.login);
+            Arc::new(WriteOnly::new(writer, settings.zones.clone()))
+        }
+        ProviderSettings::CertbotHooks(settings) => {
+            let writer = settings.writer.clone();
+            Arc::new(WriteOnly::new(writer, settings.zones.clone()))
+        }
     };
     Arc::new(Guard::new(plugin))
 }

@@ -27,7 +27,7 @@ pub const LAST_WORDS: Duration = Duration::from_millis(500);
 #[derive(Default)]
 pub struct Given<'a> {
     /// Variables of its environment.
-    pub environment: &'a [(&'static str, String)],
+    pub environment: &'a [(&'a str, String)],
     /// What it can read on its standard input.
     pub input: &'a [u8],
 }

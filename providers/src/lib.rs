@@ -16,6 +16,7 @@ pub mod meter;
 pub mod process;
 pub mod record;
 pub mod rfc2136;
+pub mod runners;
 pub mod secret;
 pub mod several;
 pub mod tls;

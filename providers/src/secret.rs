@@ -37,6 +37,15 @@ impl Secret {
     }
 }
 
+/// `words` of somebody who was told `secrets`, without these.
+pub fn hide<'a>(words: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> String {
+    let texts = secrets.into_iter().filter_map(|it| it.expose_text().ok());
+    let texts = texts.filter(|text| !text.is_empty());
+    texts.fold(words.to_owned(), |words, text| {
+        words.replace(text, "(secret)")
+    })
+}
+
 /// Where a secret comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {

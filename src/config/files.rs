@@ -1,7 +1,7 @@
 //! A look at what the configuration names: secrets, key files, roots. Reads files and the environment; starts no
 //! program and uses no network.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -53,9 +53,8 @@ impl Config {
         }
         findings.extend(self.check_addresses(clock).await);
         for (name, settings) in &self.providers {
-            if let ProviderSettings::Process(settings) = settings {
-                let path = format!("providers.{name}.process.command");
-                findings.extend(check_program(&path, &settings.command));
+            for (path, argv) in provider_programs(&format!("providers.{name}"), settings) {
+                findings.extend(check_program(&path, argv));
             }
         }
         for (nth, channel) in self.alerts.iter().enumerate() {
@@ -173,6 +172,51 @@ fn provider_secrets(path: &str, settings: &ProviderSettings) -> Vec<(String, Sec
                 .map(|(name, source)| (path(name), source.clone()))
                 .collect()
         }
+        ProviderSettings::LegoExec(settings) => {
+            variables(&format!("{path}.lego-exec"), &settings.writer.env)
+        }
+        ProviderSettings::CertbotHooks(settings) => {
+            variables(&format!("{path}.certbot-hooks"), &settings.writer.env)
+        }
+        ProviderSettings::LegoHttpreq(settings) => {
+            let login = settings.writer.login.iter();
+            let path = format!("{path}.lego-httpreq.password");
+            login
+                .map(|(_, password)| (path.clone(), password.clone()))
+                .collect()
+        }
+    }
+}
+
+fn variables(path: &str, env: &BTreeMap<String, SecretSource>) -> Vec<(String, SecretSource)> {
+    env.iter()
+        .map(|(name, source)| (format!("{path}.env.{name}"), source.clone()))
+        .collect()
+}
+
+/// The programs of one provider, each with its path.
+fn provider_programs<'s>(
+    path: &str,
+    settings: &'s ProviderSettings,
+) -> Vec<(String, &'s [String])> {
+    match settings {
+        ProviderSettings::Process(settings) => {
+            vec![(format!("{path}.process.command"), &settings.command)]
+        }
+        ProviderSettings::LegoExec(settings) => {
+            vec![(
+                format!("{path}.lego-exec.command"),
+                &settings.writer.command,
+            )]
+        }
+        ProviderSettings::CertbotHooks(settings) => vec![
+            (format!("{path}.certbot-hooks.auth"), &settings.writer.auth),
+            (
+                format!("{path}.certbot-hooks.cleanup"),
+                &settings.writer.cleanup,
+            ),
+        ],
+        ProviderSettings::Rfc2136(_) | ProviderSettings::LegoHttpreq(_) => Vec::new(),
     }
 }
 

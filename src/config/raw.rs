@@ -7,6 +7,7 @@
 mod plugins;
 mod process;
 mod reading;
+mod runners;
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ use serde::Deserialize;
 
 pub(super) use plugins::{Provider, Rfc2136, Tsig};
 pub(super) use process::Process;
+pub(super) use runners::{CertbotHooks, LegoExec, LegoHttpreq};
 
 /// The configuration of Countersign.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

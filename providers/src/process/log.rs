@@ -7,7 +7,7 @@ use tokio::io::AsyncRead;
 
 use super::lines::{Lines, Next};
 use crate::clock::Clock;
-use crate::secret::Secret;
+use crate::secret::{Secret, hide};
 use crate::words::printable;
 
 /// More of a line is not kept.
@@ -37,12 +37,8 @@ impl Voice {
 
     /// Words of the plug-in, fit to be shown.
     pub(super) fn shown(&self, words: &str, most: usize) -> String {
-        let secrets = self.secrets.iter();
-        let secrets = secrets.filter_map(|(_, secret)| secret.expose_text().ok());
-        let words = secrets.fold(words.to_owned(), |words, secret| {
-            words.replace(secret, "(secret)")
-        });
-        printable(&words, most)
+        let secrets = self.secrets.iter().map(|(_, secret)| secret);
+        printable(&hide(words, secrets), most)
     }
 
     /// The last line that it wrote to its standard error.

@@ -2,8 +2,12 @@
 
 mod process;
 mod rfc2136;
+mod runners;
 
 use std::collections::BTreeMap;
+
+use countersign_providers::http::judge_endpoint;
+use url::Url;
 
 use super::checked::ProviderSettings;
 use super::names::ProviderName;
@@ -12,15 +16,12 @@ use super::raw;
 use super::scalars::Checker;
 
 /// The plug-ins of later versions.
-const LATER: [&str; 10] = [
+const LATER: [&str; 7] = [
     "cloudflare",
     "route53",
     "digitalocean",
     "manifest",
     "acme-sh",
-    "lego-exec",
-    "lego-httpreq",
-    "certbot-hooks",
     "acme-dns",
     "manual",
 ];
@@ -65,6 +66,18 @@ impl Checker {
             let settings = self.process(&at.key("process"), process);
             all.push(settings.map(ProviderSettings::Process));
         }
+        if let Some(script) = &provider.lego_exec {
+            let settings = self.lego_exec(&at.key("lego-exec"), script);
+            all.push(settings.map(ProviderSettings::LegoExec));
+        }
+        if let Some(server) = &provider.lego_httpreq {
+            let settings = self.lego_httpreq(&at.key("lego-httpreq"), server);
+            all.push(settings.map(ProviderSettings::LegoHttpreq));
+        }
+        if let Some(hooks) = &provider.certbot_hooks {
+            let settings = self.certbot_hooks(&at.key("certbot-hooks"), hooks);
+            all.push(settings.map(ProviderSettings::CertbotHooks));
+        }
         let given = provider.unknown.0.len() + all.len();
         if given != 1 {
             self.problems.key(
@@ -74,6 +87,32 @@ impl Checker {
             );
         }
         all.into_iter().next().flatten()
+    }
+
+    /// Where a plug-in's API is.
+    fn endpoint(&mut self, at: &Path<'_>, text: &str) -> Option<Url> {
+        let hint = "write the API's base address, https, or http on loopback only";
+        let Some(url) = Url::parse(text).ok().filter(Url::has_host) else {
+            self.problems
+                .value(at, "this is not a URL with a host", hint);
+            return None;
+        };
+        let has_more = !url.username().is_empty()
+            || url.password().is_some()
+            || url.query().is_some()
+            || url.fragment().is_some();
+        if has_more {
+            let message = "the address of an API has no user name, password, query or fragment";
+            self.problems.value(at, message, hint);
+            return None;
+        }
+        match judge_endpoint(&url) {
+            Ok(()) => Some(url),
+            Err(why) => {
+                self.problems.value(at, why, hint);
+                None
+            }
+        }
     }
 
     fn unknown_plugin(&mut self, at: &Path<'_>, plugin: &str) {

@@ -32,7 +32,7 @@ impl Checker {
     }
 
     /// A program by its absolute path, and its arguments.
-    fn program(&mut self, at: &Path<'_>, argv: &[String]) -> Option<Vec<String>> {
+    pub(super) fn program(&mut self, at: &Path<'_>, argv: &[String]) -> Option<Vec<String>> {
         let argv = self.argv(at, argv)?;
         if let Some(program) = argv.first().filter(|it| !it.starts_with('/')) {
             self.problems.value(
@@ -45,7 +45,7 @@ impl Checker {
         Some(argv)
     }
 
-    fn named_secrets(
+    pub(super) fn named_secrets(
         &mut self,
         at: &Path<'_>,
         secrets: &Entries<Secret>,

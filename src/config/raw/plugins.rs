@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Process, Secret, Unknown};
+use super::{CertbotHooks, LegoExec, LegoHttpreq, Process, Secret, Unknown};
 
 /// A DNS host; exactly one key, which is the plug-in.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -18,6 +18,12 @@ pub(in crate::config) struct Provider {
     pub(in crate::config) rfc2136: Option<Rfc2136>,
     /// A program of your own.
     pub(in crate::config) process: Option<Process>,
+    /// A script for lego's provider `exec`.
+    pub(in crate::config) lego_exec: Option<LegoExec>,
+    /// A server for lego's provider `httpreq`.
+    pub(in crate::config) lego_httpreq: Option<LegoHttpreq>,
+    /// Scripts for certbot's manual hooks.
+    pub(in crate::config) certbot_hooks: Option<CertbotHooks>,
     #[serde(flatten)]
     #[schemars(skip)]
     pub(in crate::config) unknown: Unknown,
