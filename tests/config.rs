@@ -369,9 +369,13 @@ fn with(rest: &str) -> String {
 
 /// With a plug-in of somebody's own.
 fn process(settings: &str) -> String {
-    let known =
-        "{office: {rfc2136: {server: \"192.0.2.53:53\", tsig: {keyfile: /etc/bind/acme.key}}}}";
-    changed(known, &format!("{{office: {{process: {settings}}}}}"))
+    plugin(&format!("{{process: {settings}}}"))
+}
+
+/// With another plug-in.
+fn plugin(provider: &str) -> String {
+    let known = "{rfc2136: {server: \"192.0.2.53:53\", tsig: {keyfile: /etc/bind/acme.key}}}";
+    changed(known, provider)
 }
 
 fn cases() -> Vec<(&'static str, String)> {
@@ -483,6 +487,13 @@ fn cases() -> Vec<(&'static str, String)> {
         ("process-config", process("{command: [/usr/local/bin/dns], config: [hunter2]}")),
         ("process-bare-secret", process("{command: [/usr/local/bin/dns], secrets: {token: hunter2}}")),
         ("process-secret-twice", process("{command: [/usr/local/bin/dns], secrets: {a: {env: A}, a: {env: B}}}")),
+        ("exec-no-command", plugin("{lego-exec: {}}")),
+        ("exec-zones", plugin("{lego-exec: {command: [/usr/local/bin/dns.sh], zones: [\"*.example.test\"]}}")),
+        ("exec-env", plugin("{lego-exec: {command: [/usr/local/bin/dns.sh], env: {TOKEN: hunter2}}}")),
+        ("exec-env-name", plugin("{lego-exec: {command: [/usr/local/bin/dns.sh], env: {\"A=B\": {env: C}}}}")),
+        ("httpreq-endpoint", plugin("{lego-httpreq: {endpoint: \"http://dns.test/acme\"}}")),
+        ("httpreq-login", plugin("{lego-httpreq: {endpoint: \"https://dns.test\", username: a}}")),
+        ("hooks-missing", plugin("{certbot-hooks: {auth: [put.sh]}}")),
         ("bad-server", provider("{server: \"http://192.0.2.53\"}")),
         ("bad-server-port", provider("{server: \"192.0.2.53:dns\"}")),
         ("no-server", provider("{tsig: {keyfile: /k}}")),

@@ -25,6 +25,7 @@ mod notify;
 mod plan;
 mod process;
 mod rfc2136;
+mod runners;
 mod screens;
 mod servers;
 mod support;

@@ -38,7 +38,7 @@ impl Checker {
             self.problems.value(
                 &at.index(0),
                 format!("`{program}` is not an absolute path"),
-                COMMAND,
+                "write where the program is, e.g. /usr/local/bin/update-dns",
             );
             return None;
         }

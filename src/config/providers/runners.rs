@@ -15,8 +15,7 @@ use crate::config::scalars::Checker;
 const SCRIPT: &str =
     "write the program and its arguments, e.g. command: [/usr/local/bin/update-dns.sh]";
 /// What the hooks look like.
-const HOOKS: &str =
-    "write both, e.g. auth: [/etc/letsencrypt/put.sh], cleanup: [/etc/letsencrypt/take.sh]";
+const HOOKS: &str = "write both, by absolute paths, e.g. auth: [/etc/letsencrypt/put.sh], cleanup: [/etc/letsencrypt/take.sh]";
 /// What the server looks like.
 const ENDPOINT: &str = "write its address, e.g. endpoint: \"https://dns.example.net/acme\"";
 /// The one goes with the other.
