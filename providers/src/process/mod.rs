@@ -5,6 +5,7 @@
 //! asked, and it is killed and started anew, each time after a longer pause, when it breaks the protocol.
 
 mod answers;
+mod attendant;
 mod child;
 mod descriptor;
 mod lines;
