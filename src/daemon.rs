@@ -13,8 +13,10 @@ use countersign_providers::clock::Clock;
 use countersign_providers::cloudflare::{self, Cloudflare};
 use countersign_providers::guard::Guard;
 use countersign_providers::manifest::Rest;
+use countersign_providers::process::Process;
 use countersign_providers::rfc2136::Rfc2136;
 use countersign_providers::route53::Route53;
+use countersign_providers::runners::{LegoHttpreq, WriteOnly};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::acme;
@@ -284,6 +286,20 @@ fn provider(settings: &ProviderSettings, session: &Session) -> Arc<dyn Provider>
         ProviderSettings::Rfc2136(settings) => Arc::new(Rfc2136::new(settings.clone())),
         ProviderSettings::Route53(settings) => Arc::new(Route53::new((**settings).clone())),
         ProviderSettings::Rest { settings, .. } => Arc::new(Rest::new(settings.clone())),
+        ProviderSettings::Process(settings) => Arc::new(Process::new(settings.clone())),
+        ProviderSettings::LegoExec(settings) => {
+            let writer = settings.writer.clone();
+            Arc::new(WriteOnly::new(writer, settings.zones.clone()))
+        }
+        ProviderSettings::LegoHttpreq(settings) => {
+            let server = settings.writer.clone();
+            let writer = LegoHttpreq::new(server.endpoint, server.login);
+            Arc::new(WriteOnly::new(writer, settings.zones.clone()))
+        }
+        ProviderSettings::CertbotHooks(settings) => {
+            let writer = settings.writer.clone();
+            Arc::new(WriteOnly::new(writer, settings.zones.clone()))
+        }
     };
     Arc::new(Guard::new(plugin))
 }

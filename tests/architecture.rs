@@ -33,7 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("nameserver", &["store", "providers", "passed", "supervise"]),
     ("supervise", &[]),
     ("passed", &[]),
-    ("deliver", &["engine", "store"]),
+    ("deliver", &["engine", "store", "child"]),
     ("config", &["engine", "providers"]),
     (
         "run",
@@ -61,8 +61,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     // Inside `providers`: the plug-ins and the contract use the leaves.
     ("providers", &["records", "clock", "secret", "wire"]),
-    ("wire", &["clock"]),
-    ("secret", &["clock"]),
+    ("wire", &["clock", "records"]),
+    ("secret", &["child"]),
+    ("child", &["clock", "records"]),
     ("records", &[]),
     ("clock", &[]),
 ];
@@ -403,7 +404,7 @@ fn reach(room: &str) -> BTreeSet<&'static str> {
             next.extend(arrows_of(to));
         }
     }
-    let leaf = matches!(room, "engine" | "clock" | "secret" | "records");
+    let leaf = matches!(room, "engine" | "child" | "clock" | "secret" | "records");
     if !leaf {
         all.extend(["clock", "secret"]);
     }
@@ -416,10 +417,10 @@ fn room_of_module(package: Package, module: &[String]) -> Option<String> {
     match (package, first) {
         (Package::Countersign, None) => None,
         (Package::Countersign, Some(room)) => Some(room.to_owned()),
-        (Package::Providers, Some("clock" | "secret")) => first.map(str::to_owned),
-        (Package::Providers, Some("record" | "error")) => Some("records".to_owned()),
+        (Package::Providers, Some("child" | "clock" | "secret")) => first.map(str::to_owned),
+        (Package::Providers, Some("record" | "error" | "words")) => Some("records".to_owned()),
         // What every client of HTTP has in common.
-        (Package::Providers, Some("exchange" | "tls" | "words")) => Some("wire".to_owned()),
+        (Package::Providers, Some("exchange" | "tls")) => Some("wire".to_owned()),
         (Package::Providers, _) => Some("providers".to_owned()),
     }
 }

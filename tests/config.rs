@@ -201,6 +201,10 @@ providers:
   c: {rfc2136: {server: 127.0.0.1, tsig: {keyfile: missing}}}
   d: {rfc2136: {server: 127.0.0.1, tsig: {name: k, algorithm: hmac-sha256, secret: {command: [/bin/false]}}}}
   e: {cloudflare: {token: {file: no-token}}}
+  i: {process: {command: [/bin/sh, -x], secrets: {token: {env: NO_TOKEN}}}}
+  f: {process: {command: [/no/such]}}
+  g: {process: {command: [/etc/passwd]}}
+  h: {process: {command: [/etc]}}
 certificates: {x: {names: [x.test]}}
 ";
     let config = Config::parse(&directory.path().join("c.yaml"), text).unwrap();
@@ -229,6 +233,10 @@ certificates: {x: {names: [x.test]}}
         ),
         (
             Severity::Error,
+            "providers.i.process.secrets.token: the environment variable NO_TOKEN is not set",
+        ),
+        (
+            Severity::Error,
             "alerts[2].smtp.password: the environment variable NO_SUCH is not set",
         ),
         (
@@ -238,6 +246,18 @@ certificates: {x: {names: [x.test]}}
         (
             Severity::Error,
             "alerts[0].webhook.url: file D/open: this is not a URL with a host",
+        ),
+        (
+            Severity::Error,
+            "providers.f.process.command: /no/such: No such file or directory (os error 2)",
+        ),
+        (
+            Severity::Error,
+            "providers.g.process.command: /etc/passwd: Permission denied (os error 13)",
+        ),
+        (
+            Severity::Error,
+            "providers.h.process.command: /etc: this is not a program",
         ),
         (
             Severity::Error,
@@ -368,6 +388,17 @@ fn with(rest: &str) -> String {
     names(&format!("[example.com], {rest}"))
 }
 
+/// With a plug-in of somebody's own.
+fn process(settings: &str) -> String {
+    plugin(&format!("{{process: {settings}}}"))
+}
+
+/// With another plug-in.
+fn plugin(provider: &str) -> String {
+    let known = "{rfc2136: {server: \"192.0.2.53:53\", tsig: {keyfile: /etc/bind/acme.key}}}";
+    changed(known, provider)
+}
+
 fn cases() -> Vec<(&'static str, String)> {
     let tsig = |tsig: &str| provider(&format!("{{server: 192.0.2.53, tsig: {tsig}}}"));
     let files = |rest: &str| {
@@ -489,6 +520,19 @@ fn cases() -> Vec<(&'static str, String)> {
         ("unknown-plugin", changed("rfc2136: {", "rfc2163: {")),
         ("unknown-plugin-near-later", changed("rfc2136: {", "manul: {")),
         ("no-plugin", changed("{office: {rfc2136: {server: \"192.0.2.53:53\", tsig: {keyfile: /etc/bind/acme.key}}}}", "{office: {}}")),
+        ("process-no-command", process("{comand: [/usr/local/bin/dns]}")),
+        ("process-relative", process("{command: [our-dns, --verbose]}")),
+        ("process-line", process("{command: /usr/local/bin/dns --verbose}")),
+        ("process-config", process("{command: [/usr/local/bin/dns], config: [hunter2]}")),
+        ("process-bare-secret", process("{command: [/usr/local/bin/dns], secrets: {token: hunter2}}")),
+        ("process-secret-twice", process("{command: [/usr/local/bin/dns], secrets: {a: {env: A}, a: {env: B}}}")),
+        ("exec-no-command", plugin("{lego-exec: {}}")),
+        ("exec-zones", plugin("{lego-exec: {command: [/usr/local/bin/dns.sh], zones: [\"*.example.test\"]}}")),
+        ("exec-env", plugin("{lego-exec: {command: [/usr/local/bin/dns.sh], env: {TOKEN: hunter2}}}")),
+        ("exec-env-name", plugin("{lego-exec: {command: [/usr/local/bin/dns.sh], env: {\"A=B\": {env: C}}}}")),
+        ("httpreq-endpoint", plugin("{lego-httpreq: {endpoint: \"http://dns.test/acme\"}}")),
+        ("httpreq-login", plugin("{lego-httpreq: {endpoint: \"https://dns.test\", username: a}}")),
+        ("hooks-missing", plugin("{certbot-hooks: {auth: [put.sh]}}")),
         ("bad-server", provider("{server: \"http://192.0.2.53\"}")),
         ("bad-server-port", provider("{server: \"192.0.2.53:dns\"}")),
         ("no-server", provider("{tsig: {keyfile: /k}}")),

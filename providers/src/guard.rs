@@ -28,7 +28,7 @@ impl Guard {
     /// Stands before `plugin`.
     pub fn new(plugin: Arc<dyn Provider>) -> Self {
         Self {
-            meter: Meter::new(plugin.traits().rate),
+            meter: Meter::default(),
             plugin,
             refused: Mutex::default(),
         }
@@ -45,6 +45,9 @@ impl Guard {
             }
             refusal.until = now + AFTER_REFUSAL;
         }
+        drop(refused);
+        // A plug-in may learn only from its host how often that may be asked.
+        self.meter.limit(self.plugin.traits().rate);
         Ok(Context {
             meter: self.meter.clone(),
             ..context.clone()

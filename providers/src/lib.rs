@@ -4,6 +4,7 @@
 //! performs state-based verbs, each of which may be repeated without harm. Merging, batching, retries, rates,
 //! read-back and clean-up are the core's and are written once, outside this crate.
 
+pub mod child;
 pub mod clock;
 pub mod cloudflare;
 #[cfg(any(test, feature = "testing"))]
@@ -14,9 +15,11 @@ pub mod guard;
 pub mod http;
 pub mod manifest;
 pub mod meter;
+pub mod process;
 pub mod record;
 pub mod rfc2136;
 pub mod route53;
+pub mod runners;
 pub mod secret;
 pub mod several;
 pub mod tls;

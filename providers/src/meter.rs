@@ -39,6 +39,12 @@ impl Meter {
         })))
     }
 
+    /// From now on it lets `rate` pass.
+    pub fn limit(&self, rate: Option<Rate>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.rate = rate;
+    }
+
     /// Waits for a turn, at most until `patience` is over: then the turn was not taken, and would have come so much
     /// later.
     pub async fn turn(&self, clock: &Clock, patience: Duration) -> Result<(), Duration> {

@@ -3,12 +3,12 @@
 //! A source is read again at each use, so that a rotated credential is taken up without a restart.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use zeroize::Zeroizing;
 
+use crate::child::{self, Finished, Given, Unfinished};
 use crate::clock::Clock;
 
 /// A secret larger than this is a mistake, not a secret.
@@ -35,6 +35,15 @@ impl Secret {
     pub fn expose_text(&self) -> Result<&str, SecretError> {
         std::str::from_utf8(&self.0).map_err(|_| SecretError::NotText)
     }
+}
+
+/// `words` of somebody who was told `secrets`, without these.
+pub fn hide<'a>(words: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> String {
+    let texts = secrets.into_iter().filter_map(|it| it.expose_text().ok());
+    let texts = texts.filter(|text| !text.is_empty());
+    texts.fold(words.to_owned(), |words, text| {
+        words.replace(text, "(secret)")
+    })
 }
 
 /// Where a secret comes from.
@@ -170,59 +179,27 @@ fn credential_path(name: &str) -> Result<PathBuf, SecretError> {
     Ok(Path::new(&directory).join(name))
 }
 
-/// What a command gets of our environment.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "this is the room that reads the environment for secrets, and keeps them from others"
-)]
-fn handed_on() -> impl Iterator<Item = (&'static str, std::ffi::OsString)> {
-    let names = ["PATH", "HOME", "LANG"];
-    names
-        .into_iter()
-        .filter_map(|name| Some((name, std::env::var_os(name)?)))
-}
-
 async fn run(argv: &[String], clock: &Clock) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let program = argv.first().cloned().unwrap_or_default();
     let failed = |what: String| SecretError::Command {
         program: program.clone(),
         what,
     };
-    let mut child = tokio::process::Command::new(&program)
-        .args(argv.get(1..).unwrap_or_default())
-        // Other secrets may be in our environment.
-        .env_clear()
-        .envs(handed_on())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| failed(format!("could not be started: {error}")))?;
-    let stdout = child.stdout.take();
-    let finished = clock
-        .timeout(COMMAND_DEADLINE, async {
-            let mut bytes = Zeroizing::new(Vec::new());
-            if let Some(stdout) = stdout {
-                stdout
-                    .take(MAX_SECRET as u64 + 1)
-                    .read_to_end(&mut bytes)
-                    .await?;
-            }
-            Ok::<_, std::io::Error>((bytes, child.wait().await?))
-        })
-        .await;
-    match finished {
-        None => Err(failed(format!(
+    let given = Given::default();
+    match child::run(argv, &given, MAX_SECRET, clock, COMMAND_DEADLINE).await {
+        Err(Unfinished::NotStarted(error)) => Err(failed(format!("could not be started: {error}"))),
+        Err(Unfinished::TooSlow(_)) => Err(failed(format!(
             "gave nothing within {} s",
             COMMAND_DEADLINE.as_secs()
         ))),
-        Some(Err(error)) => Err(failed(format!("could not be read: {error}"))),
-        Some(Ok((bytes, _))) if bytes.len() > MAX_SECRET => {
+        Ok(finished) if finished.is_cut => {
             Err(SecretError::TooLarge(format!("the output of {program}")))
         }
-        Some(Ok((_, status))) if !status.success() => Err(failed(format!("ended with {status}"))),
-        Some(Ok((bytes, _))) => Ok(bytes),
+        // What it said is not repeated: it deals in secrets.
+        Ok(Finished { status, .. }) if !status.success() => {
+            Err(failed(format!("ended with {status}")))
+        }
+        Ok(finished) => Ok(finished.stdout),
     }
 }
 

@@ -6,10 +6,13 @@ use std::path::{Path as FilePath, PathBuf};
 
 use countersign_providers::cloudflare;
 use countersign_providers::manifest;
+use countersign_providers::process;
 use countersign_providers::record::DnsName;
 use countersign_providers::rfc2136;
 use countersign_providers::route53;
+use countersign_providers::runners;
 use countersign_providers::secret::SecretSource;
+use url::Url;
 
 use crate::engine::certificate::Profiles;
 use crate::engine::key::KeyType;
@@ -164,6 +167,32 @@ pub enum ProviderSettings {
         /// The manifest and what it is given.
         settings: manifest::Settings,
     },
+    /// A program that speaks the protocol of plug-ins.
+    Process(process::Settings),
+    /// A script for lego.
+    LegoExec(RunnerSettings<runners::LegoExec>),
+    /// A server for lego.
+    LegoHttpreq(RunnerSettings<HttpreqSettings>),
+    /// Scripts for certbot.
+    CertbotHooks(RunnerSettings<runners::CertbotHooks>),
+}
+
+/// The settings of a host that can only be written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunnerSettings<W> {
+    /// What writes.
+    pub writer: W,
+    /// The zones that it holds; any, when empty.
+    pub zones: Vec<DnsName>,
+}
+
+/// A server for lego's provider `httpreq`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpreqSettings {
+    /// Its address.
+    pub endpoint: Url,
+    /// A user name, and where the password is.
+    pub login: Option<(String, SecretSource)>,
 }
 
 /// The built-in nameserver.

@@ -1,7 +1,7 @@
 //! A look at what the configuration names: secrets, key files, roots. Reads files and the environment; starts no
 //! program and uses no network.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use countersign_providers::clock::Clock;
 use countersign_providers::rfc2136::Tsig;
 use countersign_providers::route53::Source;
 use countersign_providers::secret::SecretSource;
+use rustix::fs::{Access, access};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -52,6 +53,11 @@ impl Config {
             findings.extend(check_secret(&path, &source, clock).await);
         }
         findings.extend(self.check_addresses(clock).await);
+        for (name, settings) in &self.providers {
+            for (path, argv) in provider_programs(&format!("providers.{name}"), settings) {
+                findings.extend(check_program(&path, argv));
+            }
+        }
         for (nth, channel) in self.alerts.iter().enumerate() {
             if let AlertChannel::Smtp(smtp) = channel
                 && let Some(trust) = &smtp.trust
@@ -175,7 +181,79 @@ fn provider_secrets(path: &str, settings: &ProviderSettings) -> Vec<(String, Sec
                 .map(|(key, source)| (format!("{path}.{plugin}.{key}"), source.clone()))
                 .collect()
         }
+        ProviderSettings::Process(settings) => {
+            let secrets = settings.secrets.iter();
+            let path = |name: &str| format!("{path}.process.secrets.{name}");
+            secrets
+                .map(|(name, source)| (path(name), source.clone()))
+                .collect()
+        }
+        ProviderSettings::LegoExec(settings) => {
+            variables(&format!("{path}.lego-exec"), &settings.writer.env)
+        }
+        ProviderSettings::CertbotHooks(settings) => {
+            variables(&format!("{path}.certbot-hooks"), &settings.writer.env)
+        }
+        ProviderSettings::LegoHttpreq(settings) => {
+            let login = settings.writer.login.iter();
+            let path = format!("{path}.lego-httpreq.password");
+            login
+                .map(|(_, password)| (path.clone(), password.clone()))
+                .collect()
+        }
     }
+}
+
+fn variables(path: &str, env: &BTreeMap<String, SecretSource>) -> Vec<(String, SecretSource)> {
+    env.iter()
+        .map(|(name, source)| (format!("{path}.env.{name}"), source.clone()))
+        .collect()
+}
+
+/// The programs of one provider, each with its path.
+fn provider_programs<'s>(
+    path: &str,
+    settings: &'s ProviderSettings,
+) -> Vec<(String, &'s [String])> {
+    match settings {
+        ProviderSettings::Process(settings) => {
+            vec![(format!("{path}.process.command"), &settings.command)]
+        }
+        ProviderSettings::LegoExec(settings) => {
+            vec![(
+                format!("{path}.lego-exec.command"),
+                &settings.writer.command,
+            )]
+        }
+        ProviderSettings::CertbotHooks(settings) => vec![
+            (format!("{path}.certbot-hooks.auth"), &settings.writer.auth),
+            (
+                format!("{path}.certbot-hooks.cleanup"),
+                &settings.writer.cleanup,
+            ),
+        ],
+        ProviderSettings::Cloudflare(_)
+        | ProviderSettings::LegoHttpreq(_)
+        | ProviderSettings::Rest { .. }
+        | ProviderSettings::Rfc2136(_)
+        | ProviderSettings::Route53(_) => Vec::new(),
+    }
+}
+
+/// The program of a plug-in is there, and this user may run it.
+fn check_program(path: &str, argv: &[String]) -> Option<Finding> {
+    let program = Path::new(argv.first()?);
+    let what = match std::fs::metadata(program) {
+        Err(error) => error.to_string(),
+        Ok(found) if !found.is_file() => "this is not a program".to_owned(),
+        Ok(_) => access(program, Access::EXEC_OK).err()?.to_string(),
+    };
+    Some(Finding {
+        severity: Severity::Error,
+        message: format!("{path}: {}: {what}", program.display()),
+        hint: "make it executable for the user that runs countersign, or correct the configuration"
+            .to_owned(),
+    })
 }
 
 /// A state directory that was there before countersign keeps the rights it had.

@@ -28,8 +28,8 @@ mod yaml;
 pub use alerts::{Address, AddressError, AlertChannel, SmtpSettings, Template};
 pub use checked::{
     Authority, Certificate, Config, Delivery, DnsSettings, ExternalAccount, FileKind,
-    FilesSettings, LogFormat, LogLevel, LogSettings, Look, NameserverSettings, ProviderSettings,
-    WebSettings,
+    FilesSettings, HttpreqSettings, LogFormat, LogLevel, LogSettings, Look, NameserverSettings,
+    ProviderSettings, RunnerSettings, WebSettings,
 };
 pub use deliveries::place;
 pub use error::{ConfigError, ConfigErrors, Place};

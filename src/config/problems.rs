@@ -9,8 +9,11 @@ use schemars::JsonSchema;
 use super::raw::{self, Unknown};
 
 /// Keys whose values may be secrets, or hold one that was written in the wrong place.
-const SENSITIVE: [&str; 13] = [
+const SENSITIVE: [&str; 15] = [
     "secret",
+    "secrets",
+    // Of a plug-in: only that knows what is in it.
+    "config",
     "mac-key",
     "seal-key",
     "tsig",
@@ -144,7 +147,9 @@ pub(super) fn path_text(segments: &[Segment]) -> String {
 /// Whether what stands at a path, written as text, could be a secret and is therefore not shown.
 pub(super) fn is_sensitive(path: &str) -> bool {
     let keys: Vec<&str> = path.split(['.', '[']).collect();
-    let below = keys.iter().any(|key| SENSITIVE.contains(key));
+    // Below `env` are variables of a script; beside it is the name of one, where a secret is.
+    let is_variable = keys.iter().rev().skip(1).any(|key| *key == "env");
+    let below = is_variable || keys.iter().any(|key| SENSITIVE.contains(key));
     let harmless = keys
         .iter()
         .rev()
@@ -351,6 +356,8 @@ mod tests {
             "providers.o.rfc2136.tsig.secret",
             "providers.o.rfc2136.tsig.sceret",
             "authorities.a.external-account.mac-key.fiel",
+            "providers.o.process.secrets.token",
+            "providers.o.lego-exec.env.TOKEN",
         ] {
             assert!(is_sensitive(hidden), "{hidden}");
         }
@@ -358,6 +365,8 @@ mod tests {
             "providers.o.rfc2136.tsig.algorithm",
             "authorities.a.external-account.mac-key.file",
             "seal-key.command[0]",
+            "seal-key.env",
+            "providers.o.lego-exec.env.TOKEN.env",
             "certificates.example.names[1]",
         ] {
             assert!(!is_sensitive(shown), "{shown}");

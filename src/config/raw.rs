@@ -5,7 +5,9 @@
 //! from these types, and so is the list of known keys that a misspelt one is compared with.
 
 mod plugins;
+mod process;
 mod reading;
+mod runners;
 
 use std::fmt;
 
@@ -13,6 +15,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(super) use plugins::{AssumeRole, Cloudflare, Given, Provider, Rest, Rfc2136, Route53, Tsig};
+pub(super) use process::Process;
+pub(super) use runners::{CertbotHooks, LegoExec, LegoHttpreq};
 
 /// The configuration of Countersign.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -308,6 +308,7 @@ fn mismatch(text: &str, path: &str, rest: &str, at: Option<(usize, usize)>) -> C
         "a boolean" => "true or false",
         "a string" => "a text",
         "a sequence" => "a list",
+        "a map" => "a mapping",
         "i64" => "a whole number",
         other => other,
     };

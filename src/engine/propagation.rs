@@ -156,16 +156,14 @@ impl Watch {
     pub fn record(&mut self, now: Timestamp, observations: Vec<Observation>) {
         self.since.get_or_insert(now);
         for observation in observations {
-            if let Some(server) = self
-                .servers
-                .iter_mut()
-                .find(|server| server.address == observation.address)
-            {
+            // Several nameservers may have one address.
+            let here = self.servers.iter_mut();
+            for server in here.filter(|server| server.address == observation.address) {
                 server.unusable = match observation.outcome {
                     Outcome::Values(_) => None,
                     _ => server.unusable.or(Some(now)),
                 };
-                server.latest = Some(observation);
+                server.latest = Some(observation.clone());
             }
         }
         self.latest = Some(now);
@@ -376,6 +374,15 @@ mod tests {
             at(0),
             vec![says(1, values(&[VALUE])), says(2, values(&["old", VALUE]))],
         );
+        assert_eq!(watch.verdict(at(0)), Verdict::Ready);
+    }
+
+    #[test]
+    fn two_nameservers_with_one_address_are_answered_by_one_answer() {
+        let servers = ["ns1.example.net", "ns2.example.net"];
+        let servers = servers.map(|host| (host.to_owned(), address(1)));
+        let mut watch = Watch::new(VALUE.to_owned(), servers.to_vec(), Vec::new());
+        watch.record(at(0), vec![says(1, values(&[VALUE]))]);
         assert_eq!(watch.verdict(at(0)), Verdict::Ready);
     }
 

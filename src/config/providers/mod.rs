@@ -1,9 +1,11 @@
 //! Checks of `providers`; each plug-in has a file of its own.
 
 mod cloudflare;
+mod process;
 mod rest;
 mod rfc2136;
 mod route53;
+mod runners;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,15 +20,7 @@ use super::raw;
 use super::scalars::Checker;
 
 /// The plug-ins of later versions.
-const LATER: [&str; 7] = [
-    "process",
-    "acme-sh",
-    "lego-exec",
-    "lego-httpreq",
-    "certbot-hooks",
-    "acme-dns",
-    "manual",
-];
+const LATER: [&str; 3] = ["acme-sh", "acme-dns", "manual"];
 
 impl Checker {
     /// The providers that are right.
@@ -81,6 +75,22 @@ impl Checker {
                     settings,
                 }));
             }
+        }
+        if let Some(process) = &provider.process {
+            let settings = self.process(&at.key("process"), process);
+            all.push(settings.map(ProviderSettings::Process));
+        }
+        if let Some(script) = &provider.lego_exec {
+            let settings = self.lego_exec(&at.key("lego-exec"), script);
+            all.push(settings.map(ProviderSettings::LegoExec));
+        }
+        if let Some(server) = &provider.lego_httpreq {
+            let settings = self.lego_httpreq(&at.key("lego-httpreq"), server);
+            all.push(settings.map(ProviderSettings::LegoHttpreq));
+        }
+        if let Some(hooks) = &provider.certbot_hooks {
+            let settings = self.certbot_hooks(&at.key("certbot-hooks"), hooks);
+            all.push(settings.map(ProviderSettings::CertbotHooks));
         }
         let given = provider.unknown.0.len() + all.len();
         if given != 1 {

@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Entries, Secret, SecretForm, Unknown};
+use super::{CertbotHooks, Entries, LegoExec, LegoHttpreq, Process, Secret, SecretForm, Unknown};
 
 /// A DNS host; exactly one key, which is the plug-in.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -48,6 +48,14 @@ pub(in crate::config) struct Provider {
     pub(in crate::config) scaleway: Option<Rest>,
     /// Vultr, by its shipped manifest: `token`.
     pub(in crate::config) vultr: Option<Rest>,
+    /// A program of your own.
+    pub(in crate::config) process: Option<Process>,
+    /// A script for lego's provider `exec`.
+    pub(in crate::config) lego_exec: Option<LegoExec>,
+    /// A server for lego's provider `httpreq`.
+    pub(in crate::config) lego_httpreq: Option<LegoHttpreq>,
+    /// Scripts for certbot's manual hooks.
+    pub(in crate::config) certbot_hooks: Option<CertbotHooks>,
     #[serde(flatten)]
     #[schemars(skip)]
     pub(in crate::config) unknown: Unknown,

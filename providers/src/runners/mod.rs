@@ -1,0 +1,174 @@
+//! DNS hosts behind what people wrote for other ACME clients. They put a value there and take it away; they can neither
+//! list zones nor show what is there.
+
+mod certbot_hooks;
+mod lego_exec;
+mod lego_httpreq;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use certbot_hooks::CertbotHooks;
+pub use lego_exec::LegoExec;
+pub use lego_httpreq::LegoHttpreq;
+
+use crate::child::{self, Given, KEPT_OUTPUT, Unfinished, ending};
+use crate::record::{Change, DnsName, RrSet, Zone};
+use crate::secret::{SecretSource, hide};
+use crate::words::printable;
+use crate::{Context, ErrorKind, Held, Provider, ProviderError, Receipt, RecordModel, Traits};
+
+/// Nobody knows how long the host needs.
+const PROPAGATION: Duration = Duration::from_secs(120);
+
+/// Writes one value.
+#[async_trait]
+pub trait Writer: Send + Sync {
+    /// What sentences call it.
+    fn title(&self) -> String;
+
+    /// Makes `change` true; what is to be given back when the value is to go.
+    async fn write(
+        &self,
+        change: &Change,
+        context: &Context,
+    ) -> Result<Option<String>, ProviderError>;
+}
+
+/// A host that can only be written to, one value at a time.
+pub struct WriteOnly<W> {
+    writer: W,
+    /// The zones that it holds; empty when it was not said, and then it takes any.
+    zones: Vec<DnsName>,
+}
+
+impl<W: Writer> WriteOnly<W> {
+    /// The host behind `writer`, which holds these zones; any, if there are none.
+    pub fn new(writer: W, zones: Vec<DnsName>) -> Self {
+        Self { writer, zones }
+    }
+}
+
+#[async_trait]
+impl<W: Writer> Provider for WriteOnly<W> {
+    fn traits(&self) -> Traits {
+        Traits {
+            model: RecordModel::Value,
+            // One run is one value, and each has the whole of its time.
+            batch: 1,
+            rate: None,
+            propagation: PROPAGATION,
+        }
+    }
+
+    async fn zones(&self, name: &DnsName, _: &Context) -> Result<Vec<Held>, ProviderError> {
+        let above = std::iter::successors(Some(name.clone()), DnsName::parent);
+        let held = above.filter(|it| self.zones.is_empty() || self.zones.contains(it));
+        let held = held.map(|name| Zone {
+            id: name.to_string(),
+            name,
+        });
+        Ok(held.map(Held::from).collect())
+    }
+
+    async fn observe(
+        &self,
+        zone: &Zone,
+        names: &[DnsName],
+        _: &Context,
+    ) -> Result<Vec<RrSet>, ProviderError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let message = format!(
+            "{} cannot say what is in the zone {}",
+            self.writer.title(),
+            zone.name
+        );
+        Err(ProviderError::new(ErrorKind::Unsupported, message))
+    }
+
+    async fn apply(
+        &self,
+        _: &Zone,
+        changes: &[Change],
+        _: &[RrSet],
+        context: &Context,
+    ) -> Result<Receipt, ProviderError> {
+        let mut handles = Vec::new();
+        for (nth, change) in changes.iter().enumerate() {
+            let written = self.writer.write(change, context).await;
+            let partly = |error: ProviderError| if nth > 0 { error.partly() } else { error };
+            handles.push(written.map_err(partly)?);
+        }
+        Ok(Receipt {
+            ticket: None,
+            handles,
+        })
+    }
+}
+
+/// Runs a program that writes `change`, with these variables and those that hold secrets; the beginning of what it
+/// prints.
+async fn run(
+    argv: &[String],
+    variables: &[(&str, &str)],
+    secrets: &BTreeMap<String, SecretSource>,
+    change: &Change,
+    context: &Context,
+) -> Result<String, ProviderError> {
+    let clock = &context.clock;
+    let program = argv.first().map_or("(none)", String::as_str);
+    let mut environment: Vec<(&str, String)> = (variables.iter())
+        .map(|(name, value)| (*name, (*value).to_owned()))
+        .collect();
+    let mut read = Vec::new();
+    for (name, source) in secrets {
+        let unreadable = |error: &dyn std::fmt::Display| {
+            let message = format!("the variable {name} of {program} cannot be had: {error}");
+            ProviderError::new(ErrorKind::Auth, message)
+                .hint("correct `env` in the configuration, or what it names")
+        };
+        let secret = source.read(clock).await.map_err(|it| unreadable(&it))?;
+        let text = secret.expose_text().map_err(|it| unreadable(&it))?;
+        environment.push((name, text.to_owned()));
+        read.push(secret);
+    }
+    let patience = clock.until(context.deadline);
+    let late = || {
+        let message = format!("{program} had not ended in time for {}", change.name);
+        ProviderError::new(ErrorKind::Transient, message)
+    };
+    if patience.is_zero() {
+        return Err(late());
+    }
+    let given = Given {
+        environment: &environment,
+        input: &[],
+    };
+    let finished = match child::run(argv, &given, KEPT_OUTPUT, clock, patience).await {
+        Ok(finished) => finished,
+        Err(Unfinished::TooSlow(_)) => return Err(late()),
+        Err(Unfinished::NotStarted(error)) => {
+            let message = format!("{program} could not be started: {error}");
+            let error = ProviderError::new(ErrorKind::Fatal, message);
+            return Err(error.hint("check its path and who may run it"));
+        }
+    };
+    if finished.status.success() {
+        return Ok(String::from_utf8_lossy(&finished.stdout).into_owned());
+    }
+    let how = ending(finished.status);
+    let words = printable(&hide(&finished.stderr, &read), KEPT_OUTPUT);
+    let said = if words.is_empty() {
+        String::new()
+    } else {
+        format!(": {words}")
+    };
+    let message = format!("{program} ended with {how} for {}{said}", change.name);
+    // It says no more than that it failed.
+    Err(ProviderError::new(ErrorKind::Transient, message)
+        .hint("if it goes on, run it by hand to see why"))
+}

@@ -1,0 +1,262 @@
+//! What people wrote for other clients: a script for lego, a server for lego, and certbot's hooks.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use countersign_providers::clock::{Clock, earlier, later};
+use countersign_providers::contract::{absent, ensure};
+use countersign_providers::record::{Change, DnsName, Zone};
+use countersign_providers::runners::{CertbotHooks, LegoExec, LegoHttpreq, WriteOnly, Writer};
+use countersign_providers::secret::SecretSource;
+use countersign_providers::{Context, ErrorKind, Provider as _, ProviderError, Receipt};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::webhook::{Answer, Webhook};
+
+/// More than any verb needs, less than anybody waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
+const SECRET: &str = "c4n4ry-0123456789";
+
+fn name(text: &str) -> DnsName {
+    DnsName::parse(text).unwrap()
+}
+
+fn challenge() -> DnsName {
+    name("_acme-challenge.www.example.test")
+}
+
+fn context() -> Context {
+    let clock = Clock::system();
+    let deadline = later(clock.now(), PATIENCE);
+    Context::new(clock, deadline)
+}
+
+async fn apply<W: Writer>(writer: W, changes: &[Change]) -> Result<Receipt, ProviderError> {
+    let zone = Zone {
+        name: name("example.test"),
+        id: "example.test".to_owned(),
+    };
+    let host = WriteOnly::new(writer, Vec::new());
+    host.apply(&zone, changes, &[], &context()).await
+}
+
+/// A script in a directory of its own, where it may leave something.
+struct Script {
+    directory: TempDir,
+    program: PathBuf,
+}
+
+impl Script {
+    /// `{out}` in it stands for a file.
+    fn new(lines: &str) -> Self {
+        let directory = TempDir::with_prefix("countersign-test-").unwrap();
+        let program = directory.path().join("script");
+        let out = directory.path().join("out");
+        let lines = lines.replace("{out}", out.to_str().unwrap());
+        std::fs::write(&program, format!("#!/bin/sh\n{lines}\n")).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).unwrap();
+        std::fs::write(directory.path().join("secret"), SECRET).unwrap();
+        Self { directory, program }
+    }
+
+    fn command(&self) -> Vec<String> {
+        vec![self.program.to_str().unwrap().to_owned()]
+    }
+
+    fn env(&self) -> BTreeMap<String, SecretSource> {
+        let secret = SecretSource::File(self.directory.path().join("secret"));
+        [("DNS_TOKEN".to_owned(), secret)].into()
+    }
+
+    fn exec(&self) -> LegoExec {
+        LegoExec {
+            command: self.command(),
+            env: self.env(),
+        }
+    }
+
+    fn hooks(&self) -> CertbotHooks {
+        let hook = |word: &str| [self.command(), vec![word.to_owned()]].concat();
+        CertbotHooks {
+            auth: hook("auth"),
+            cleanup: hook("cleanup"),
+            env: self.env(),
+        }
+    }
+
+    fn out(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("out")).unwrap_or_default()
+    }
+}
+
+#[tokio::test]
+async fn a_script_for_lego_gets_verb_name_and_value() {
+    let script = Script::new("printf '%s|' \"$@\" \"$DNS_TOKEN\" \"${CARGO_PKG_NAME-}\" >>{out}");
+    let name = challenge();
+    let changes = [ensure(&name, "-$(id) \"x\""), absent(&name, "old")];
+    apply(script.exec(), &changes).await.unwrap();
+    let fqdn = "_acme-challenge.www.example.test.";
+    let wanted = format!("present|{fqdn}|-$(id) \"x\"|{SECRET}||cleanup|{fqdn}|old|{SECRET}||");
+    assert_eq!(script.out(), wanted);
+}
+
+#[tokio::test]
+async fn a_script_that_fails_says_why_without_its_secrets() {
+    let lines = "[ $1 = present ] && exit 0; echo \"bad token $DNS_TOKEN\" >&2; exit 3";
+    let script = Script::new(lines);
+    let name = challenge();
+    let error = apply(script.exec(), &[absent(&name, "old")])
+        .await
+        .unwrap_err();
+    assert_eq!((error.kind, error.partly), (ErrorKind::Transient, false));
+    let program = &script.command()[0];
+    let words = "ended with exit status 3 for _acme-challenge.www.example.test: bad token (secret)";
+    assert_eq!(error.message, format!("{program} {words}"));
+    let changes = [ensure(&name, "new"), absent(&name, "old")];
+    let error = apply(script.exec(), &changes).await.unwrap_err();
+    assert!(error.partly, "the first one was made");
+}
+
+#[tokio::test]
+async fn a_script_that_cannot_be_run_or_has_no_time_is_named() {
+    let script = Script::new("exit 0");
+    let mut gone = script.exec();
+    gone.command = vec!["/no/such/script".to_owned()];
+    let change = [ensure(&challenge(), "v")];
+    let error = apply(gone, &change).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Fatal);
+    assert!(
+        error
+            .message
+            .starts_with("/no/such/script could not be started: ")
+    );
+    let mut secretless = script.exec();
+    let missing = SecretSource::File("/no/such/secret".into());
+    secretless.env.insert("DNS_KEY".to_owned(), missing);
+    let error = apply(secretless, &change).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Auth);
+    assert!(
+        error.message.starts_with("the variable DNS_KEY of "),
+        "{error}"
+    );
+    let host = WriteOnly::new(script.exec(), Vec::new());
+    let mut late = context();
+    late.deadline = earlier(late.clock.now(), Duration::from_secs(1));
+    let zone = Zone {
+        name: name("example.test"),
+        id: String::new(),
+    };
+    let error = host.apply(&zone, &change, &[], &late).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Transient);
+    assert_eq!(script.out(), "");
+}
+
+#[tokio::test]
+async fn certbot_hooks_are_told_in_their_environment() {
+    let lines = "{ echo \"$1 $DNS_TOKEN\"; env | grep ^CERTBOT_ | sort; } >>{out}; echo handle";
+    let script = Script::new(lines);
+    let name = challenge();
+    let put = apply(script.hooks(), &[ensure(&name, "new")])
+        .await
+        .unwrap();
+    let gone = Change {
+        handle: put.handles[0].clone(),
+        ..absent(&name, "new")
+    };
+    apply(script.hooks(), &[gone]).await.unwrap();
+    let told = |value: &str, more: &str| {
+        format!(
+            "CERTBOT_ALL_DOMAINS=www.example.test\nCERTBOT_ALL_IDENTIFIERS=www.example.test\n{more}\
+             CERTBOT_DOMAIN=www.example.test\nCERTBOT_IDENTIFIER=www.example.test\n\
+             CERTBOT_REMAINING_CHALLENGES=0\nCERTBOT_VALIDATION={value}\n"
+        )
+    };
+    let (put, taken) = (told("new", ""), told("new", "CERTBOT_AUTH_OUTPUT=handle\n"));
+    let wanted = format!("auth {SECRET}\n{put}cleanup {SECRET}\n{taken}");
+    assert_eq!(script.out(), wanted);
+}
+
+#[tokio::test]
+async fn certbot_hooks_write_at_challenge_names_only() {
+    let script = Script::new("exit 0");
+    let change = [ensure(&name("acme.elsewhere.test"), "v")];
+    let error = apply(script.hooks(), &change).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Invalid);
+    assert!(error.message.contains("acme.elsewhere.test"), "{error}");
+}
+
+fn httpreq(server: &Webhook, script: &Script) -> LegoHttpreq {
+    let password = SecretSource::File(script.directory.path().join("secret"));
+    let login = Some(("user".to_owned(), password));
+    LegoHttpreq::new(server.url("/acme").parse().unwrap(), login)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_for_lego_gets_name_and_value_and_a_login() {
+    let (server, script) = (Webhook::start(), Script::new(""));
+    let name = challenge();
+    let changes = [ensure(&name, "new"), absent(&name, "old")];
+    apply(httpreq(&server, &script), &changes).await.unwrap();
+    let login = format!("Basic {}", STANDARD.encode(format!("user:{SECRET}")));
+    for (path, value) in [("/acme/present", "new"), ("/acme/cleanup", "old")] {
+        let taken = server.taken(path);
+        assert_eq!(taken.len(), 1, "{path}");
+        assert_eq!(taken[0].method, "POST");
+        let fqdn = "_acme-challenge.www.example.test.";
+        assert_eq!(taken[0].json(), json!({"fqdn": fqdn, "value": value}));
+        assert_eq!(taken[0].header("authorization"), Some(login.as_str()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_is_named_with_its_answer() {
+    let (server, script) = (Webhook::start(), Script::new(""));
+    for (status, kind) in [
+        (401, ErrorKind::Auth),
+        (403, ErrorKind::Permission),
+        (422, ErrorKind::Invalid),
+        (429, ErrorKind::RateLimited { after: None }),
+        (500, ErrorKind::Transient),
+    ] {
+        server.answer(Answer::Status(status));
+        let change = [ensure(&challenge(), "v")];
+        let error = apply(httpreq(&server, &script), &change).await.unwrap_err();
+        assert_eq!(error.kind, kind);
+        let words = format!("answers /present of _acme-challenge.www.example.test with {status}");
+        assert!(error.message.contains(&words), "{error}");
+        assert!(!format!("{error:?}").contains("c4n4ry"));
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_can_only_be_written_to_holds_what_it_is_said_to_hold() {
+    let script = Script::new("");
+    let context = context();
+    let held = async |zones: &[&str]| {
+        let zones = zones.iter().map(|it| name(it)).collect();
+        let host = WriteOnly::new(script.exec(), zones);
+        let held = host.zones(&challenge(), &context).await.unwrap();
+        let names = held.into_iter().map(|held| held.zone.name.to_string());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        held(&["example.test", "test.example"]).await,
+        "example.test"
+    );
+    let any = "_acme-challenge.www.example.test www.example.test example.test test";
+    assert_eq!(held(&[]).await, any);
+    let host = WriteOnly::new(script.exec(), Vec::new());
+    let zone = Zone {
+        name: name("example.test"),
+        id: String::new(),
+    };
+    let seen = host.observe(&zone, &[challenge()], &context).await;
+    assert_eq!(seen.unwrap_err().kind, ErrorKind::Unsupported);
+    assert_eq!(host.observe(&zone, &[], &context).await, Ok(vec![]));
+}
