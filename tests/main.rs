@@ -17,6 +17,7 @@ mod config;
 mod control;
 mod daemon;
 mod demo;
+mod hosts;
 mod includes;
 mod issuance;
 mod kill;
