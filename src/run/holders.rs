@@ -80,6 +80,12 @@ impl Zones {
         }
     }
 
+    /// Nothing of what the providers said is so any more.
+    pub fn forget_all(&self) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.clear();
+    }
+
     fn remembered(&self, provider: &str, zone: &DnsName) -> Arc<Remembered> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MOST_ZONES {

@@ -368,7 +368,7 @@ impl Crew {
 
     /// Finds out who in `selection` has something to do. Nobody waits for it but those that are looked at.
     fn look(&mut self, selection: Selection, reply: oneshot::Sender<Begun>) {
-        self.shared.providers.values().for_each(|it| it.forgive());
+        self.shared.look_anew();
         let names = selection.names(&self.shared).into_iter();
         let (at_work, idle): (Vec<_>, Vec<_>) =
             names.partition(|name| self.stops.contains_key(name));

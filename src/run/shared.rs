@@ -59,6 +59,12 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// A person asks: whatever the providers refused or did not hold a moment ago may be right by now.
+    pub fn look_anew(&self) {
+        self.providers.values().for_each(|it| it.forgive());
+        self.zones.forget_all();
+    }
+
     /// Why the machine's clock is not believed now, if so.
     pub fn doubt(&self) -> Option<Doubt> {
         let mut keeper = self.timekeeper();
