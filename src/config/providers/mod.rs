@@ -1,5 +1,6 @@
 //! Checks of `providers`; each plug-in has a file of its own.
 
+mod acme_dns;
 mod cloudflare;
 mod process;
 mod rest;
@@ -20,7 +21,7 @@ use super::raw;
 use super::scalars::Checker;
 
 /// The plug-ins of later versions.
-const LATER: [&str; 3] = ["acme-sh", "acme-dns", "manual"];
+const LATER: [&str; 2] = ["acme-sh", "manual"];
 
 impl Checker {
     /// The providers that are right.
@@ -55,6 +56,10 @@ impl Checker {
             self.unknown_plugin(&at.key(plugin), plugin);
         }
         let mut all: Vec<Option<ProviderSettings>> = Vec::new();
+        if let Some(server) = &provider.acme_dns {
+            let settings = self.acme_dns(&at.key("acme-dns"), server);
+            all.push(settings.map(ProviderSettings::AcmeDns));
+        }
         if let Some(cloudflare) = &provider.cloudflare {
             let settings = self.cloudflare(&at.key("cloudflare"), cloudflare);
             all.push(settings.map(ProviderSettings::Cloudflare));
