@@ -185,13 +185,15 @@ fn the_configurations_of_the_readme_are_accepted() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let blocks = readme.split("```yaml\n").skip(1);
     let blocks: Vec<&str> = blocks.map(|it| it.split("```").next().unwrap()).collect();
-    let [bind, private, alerts] = blocks[..] else {
+    let [bind, cloudflare, route53, private, alerts] = blocks[..] else {
         panic!("{blocks:?}")
     };
     // The others show only what differs.
     let rest = &bind[bind.find("providers:").unwrap()..];
     for text in [
         bind.to_owned(),
+        cloudflare.to_owned(),
+        route53.to_owned(),
         format!("{private}{rest}"),
         format!("{alerts}{bind}"),
     ] {

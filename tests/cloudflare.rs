@@ -16,7 +16,7 @@ use countersign_providers::cloudflare::{self, Settings};
 use countersign_providers::contract::{self, Fixture, absent, ensure};
 use countersign_providers::record::{Change, DnsName, RrSet, Zone};
 use countersign_providers::secret::SecretSource;
-use countersign_providers::{Context, ErrorKind, Held, Provider, ProviderError};
+use countersign_providers::{Context, ErrorKind, Held, Provider, ProviderError, Receipt};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -72,9 +72,12 @@ impl Bench {
     }
 
     async fn apply(&self, changes: &[Change]) -> Result<(), ProviderError> {
+        self.receipt(changes).await.map(drop)
+    }
+
+    async fn receipt(&self, changes: &[Change]) -> Result<Receipt, ProviderError> {
         let context = context();
-        let applied = self.plugin.apply(&self.zone, changes, &[], &context);
-        applied.await.map(drop)
+        self.plugin.apply(&self.zone, changes, &[], &context).await
     }
 
     async fn zones(&self, name: &str) -> Result<Vec<Held>, ProviderError> {
@@ -162,15 +165,45 @@ async fn it_passes_the_battery_where_there_is_no_batch() {
 }
 
 #[tokio::test]
-async fn a_hundred_names_take_three_calls_to_present_and_two_to_clean() {
+async fn a_hundred_names_take_three_calls_to_present_and_one_to_clean() {
     let bench = Bench::new();
     assert_eq!(bench.zones(ZONE).await.unwrap()[0].zone, bench.zone);
-    bench.apply(&hundred(ensure)).await.unwrap();
+    let put = bench.receipt(&hundred(ensure)).await.unwrap();
     assert_eq!(bench.api.asked(), "zones list batch");
     assert_eq!(bench.shown().len(), 100);
-    bench.apply(&hundred(absent)).await.unwrap();
-    assert_eq!(bench.api.asked(), "list batch");
+    let gone = with_handles(hundred(absent), &put);
+    bench.apply(&gone).await.unwrap();
+    assert_eq!(bench.api.asked(), "batch");
     assert_eq!(bench.shown(), [""; 0]);
+    bench.apply(&gone).await.unwrap();
+    assert_eq!(bench.api.asked(), "batch list");
+}
+
+/// The ids are of records that somebody else removed and made again.
+#[tokio::test]
+async fn ids_that_are_stale_are_looked_for_and_harm_nobody() {
+    let bench = Bench::new();
+    let (ours, other) = (name("_acme-challenge.a"), name("_acme-challenge.b"));
+    let values = |verb: fn(&DnsName, &str) -> Change| [verb(&ours, "1"), verb(&other, "2")];
+    let put = bench.receipt(&values(ensure)).await.unwrap();
+    bench.add(&other, "\"theirs\"", 120);
+    bench.apply(&[absent(&ours, "1")]).await.unwrap();
+    bench.apply(&[ensure(&ours, "1")]).await.unwrap();
+    bench.api.asked();
+    let gone = with_handles(values(absent).to_vec(), &put);
+    bench.apply(&gone).await.unwrap();
+    assert_eq!(bench.api.asked(), "batch list batch");
+    assert_eq!(bench.shown().len(), 1);
+    let (values, _) = bench.served(&other);
+    assert_eq!(values, ["theirs"]);
+}
+
+/// The changes as the ledger asks for them.
+fn with_handles(changes: Vec<Change>, put: &Receipt) -> Vec<Change> {
+    let handles = put.handles.iter().cloned();
+    let both = changes.into_iter().zip(handles);
+    both.map(|(change, handle)| Change { handle, ..change })
+        .collect()
 }
 
 #[tokio::test]

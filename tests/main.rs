@@ -18,6 +18,7 @@ mod config;
 mod control;
 mod daemon;
 mod demo;
+mod hosts;
 mod includes;
 mod issuance;
 mod kill;

@@ -54,20 +54,32 @@ impl Guard {
         })
     }
 
+    /// Notes what `result` says of the credential; of one that a verb may not have used, success says nothing, and the
+    /// next one finds out.
     fn leave<T>(
         &self,
         context: &Context,
+        uses_it: bool,
         result: Result<T, ProviderError>,
     ) -> Result<T, ProviderError> {
-        let refusal = match &result {
-            Err(error) if error.kind == ErrorKind::Auth => Some(Refusal {
-                error: error.clone(),
-                until: context.clock.elapsed() + AFTER_REFUSAL,
-            }),
-            Err(_) => return result,
-            Ok(_) => None,
-        };
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+        let now = context.clock.elapsed();
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match &result {
+            Err(error) if error.kind == ErrorKind::Auth => {
+                *refused = Some(Refusal {
+                    error: error.clone(),
+                    until: now + AFTER_REFUSAL,
+                });
+            }
+            Ok(_) if uses_it => *refused = None,
+            Ok(_) => {
+                if let Some(refusal) = &mut *refused {
+                    refusal.until = now;
+                }
+            }
+            Err(_) => {}
+        }
+        drop(refused);
         result
     }
 }
@@ -79,8 +91,10 @@ impl Provider for Guard {
     }
 
     async fn zones(&self, name: &DnsName, context: &Context) -> Result<Vec<Held>, ProviderError> {
+        // Which zones it holds, a plug-in may know without asking.
         let context = self.enter(context)?;
-        self.leave(&context, self.plugin.zones(name, &context).await)
+        let zones = self.plugin.zones(name, &context).await;
+        self.leave(&context, false, zones)
     }
 
     async fn observe(
@@ -90,7 +104,11 @@ impl Provider for Guard {
         context: &Context,
     ) -> Result<Vec<RrSet>, ProviderError> {
         let context = self.enter(context)?;
-        self.leave(&context, self.plugin.observe(zone, names, &context).await)
+        self.leave(
+            &context,
+            true,
+            self.plugin.observe(zone, names, &context).await,
+        )
     }
 
     async fn apply(
@@ -102,12 +120,12 @@ impl Provider for Guard {
     ) -> Result<Receipt, ProviderError> {
         let context = self.enter(context)?;
         let applied = self.plugin.apply(zone, changes, believed, &context).await;
-        self.leave(&context, applied)
+        self.leave(&context, true, applied)
     }
 
     async fn settle(&self, ticket: &str, context: &Context) -> Result<Settled, ProviderError> {
         let context = self.enter(context)?;
-        self.leave(&context, self.plugin.settle(ticket, &context).await)
+        self.leave(&context, true, self.plugin.settle(ticket, &context).await)
     }
 
     fn forgive(&self) {
@@ -143,13 +161,9 @@ mod tests {
             }
         }
 
+        /// Known without asking.
         async fn zones(&self, _: &DnsName, _: &Context) -> Result<Vec<Held>, ProviderError> {
-            self.asked.fetch_add(1, Ordering::Relaxed);
-            tokio::task::yield_now().await;
-            match self.is_good.load(Ordering::Relaxed) {
-                true => Ok(Vec::new()),
-                false => Err(ProviderError::new(ErrorKind::Auth, "the token is unknown")),
-            }
+            Ok(Vec::new())
         }
 
         async fn observe(
@@ -158,7 +172,12 @@ mod tests {
             _: &[DnsName],
             _: &Context,
         ) -> Result<Vec<RrSet>, ProviderError> {
-            Ok(Vec::new())
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            match self.is_good.load(Ordering::Relaxed) {
+                true => Ok(Vec::new()),
+                false => Err(ProviderError::new(ErrorKind::Auth, "the token is unknown")),
+            }
         }
 
         async fn apply(
@@ -179,10 +198,14 @@ mod tests {
         let (clock, hands) = Clock::virtual_at(Timestamp::UNIX_EPOCH);
         let context = Context::new(clock, Timestamp::MAX);
         let name = DnsName::parse("example.com").unwrap();
-        let ask = || guard.zones(&name, &context);
+        let id = String::new();
+        let zone = Zone { name, id };
+        let ask = || guard.observe(&zone, &[], &context);
         assert_eq!(ask().await.unwrap_err().kind, ErrorKind::Auth);
         for minute in 1..=10 {
             for _ in 0..4 {
+                // Whether that is good or not, it says nothing of the credential.
+                let _ = guard.zones(&zone.name, &context).await;
                 let all = tokio::join!(ask(), ask(), ask(), ask());
                 assert!(all.0.is_err() && all.1.is_err() && all.2.is_err() && all.3.is_err());
                 hands.advance(Duration::from_secs(15));
@@ -202,7 +225,9 @@ mod tests {
         let (clock, _hands) = Clock::virtual_at(Timestamp::UNIX_EPOCH);
         let context = Context::new(clock, Timestamp::MAX);
         let name = DnsName::parse("example.com").unwrap();
-        let ask = || guard.zones(&name, &context);
+        let id = String::new();
+        let zone = Zone { name, id };
+        let ask = || guard.observe(&zone, &[], &context);
         assert!(ask().await.is_err());
         host.is_good.store(true, Ordering::Relaxed);
         assert!(ask().await.is_err());

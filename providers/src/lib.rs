@@ -90,6 +90,8 @@ pub struct Held {
     /// The servers that the host has for it, where it says so: what a delegation to this host names. It tells zones of
     /// one name apart.
     pub nameservers: Vec<DnsName>,
+    /// Whether the host would say so of any zone, since it does not know which it holds.
+    pub is_claim: bool,
 }
 
 impl From<Zone> for Held {
@@ -97,6 +99,7 @@ impl From<Zone> for Held {
         Self {
             zone,
             nameservers: Vec::new(),
+            is_claim: false,
         }
     }
 }

@@ -107,6 +107,7 @@ impl Provider for Several {
                         id: json(&ids),
                     },
                     nameservers: all.iter().flat_map(|it| it.nameservers.clone()).collect(),
+                    is_claim: false,
                 });
             }
         }

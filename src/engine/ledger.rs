@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use countersign_providers::clock::later;
-use countersign_providers::error::ProviderError;
+use countersign_providers::error::{ErrorKind, ProviderError};
 use countersign_providers::record::{DnsName, Zone};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -362,6 +362,14 @@ impl Entry {
                 }
                 self.settle();
             }
+            // Nobody can look there. A late write is taken away once more without a look.
+            Err(error)
+                if error.kind == ErrorKind::Unsupported && self.presence == Presence::Absent =>
+            {
+                self.doubt = false;
+                self.presence = Presence::Present;
+                self.settle();
+            }
             Err(error) => self.failed(now, &error),
         }
     }
@@ -369,9 +377,7 @@ impl Entry {
     fn failed(&mut self, now: Timestamp, error: &ProviderError) {
         let pause = REMOVAL_PAUSES[(self.turn as usize).min(REMOVAL_PAUSES.len() - 1)];
         let floor = match error.kind {
-            countersign_providers::error::ErrorKind::RateLimited { after } => {
-                after.unwrap_or_default()
-            }
+            ErrorKind::RateLimited { after } => after.unwrap_or_default(),
             _ => Duration::ZERO,
         };
         self.failure = Some(
@@ -393,8 +399,6 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use countersign_providers::error::ErrorKind;
-
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -472,6 +476,22 @@ mod tests {
             assert_eq!(wants(&entry, second), Some(Effect::Look));
             entry.apply(at(second), Event::Looked(Ok(false)));
         }
+        assert!(entry.is_over());
+    }
+
+    #[test]
+    fn where_nobody_can_look_a_late_write_is_removed_once_more() {
+        let mut entry = entry();
+        entry.apply(at(0), Event::Intended("a".to_owned()));
+        let lost = error(ErrorKind::Transient);
+        entry.apply(at(0), Event::Ensured(Err(lost)));
+        entry.apply(at(0), Event::Released("a".to_owned()));
+        entry.apply(at(1), Event::Removed(Ok(())));
+        assert_eq!(wants(&entry, 11), Some(Effect::Look));
+        let blind = error(ErrorKind::Unsupported);
+        entry.apply(at(11), Event::Looked(Err(blind)));
+        assert_eq!(wants(&entry, 11), Some(Effect::Remove));
+        entry.apply(at(11), Event::Removed(Ok(())));
         assert!(entry.is_over());
     }
 

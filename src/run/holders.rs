@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 use super::BUILT_IN;
 use super::shared::{Shared, Wanted};
-use crate::dns::Walk;
+use crate::dns::{Server, Walk};
 use crate::engine::reaction::{Failure, Whose};
 use crate::ledger::{joint_name, members};
 use crate::measure::{self, Call};
@@ -204,17 +204,27 @@ fn one_of(provider: &str, mut held: Vec<Held>, walk: &Walk) -> Result<Option<Hel
     Ok(held.pop())
 }
 
-/// Of several providers those that the delegation names; a lone one that does not say which servers it has.
+/// Of several providers those that the delegation names, and those that do not say which servers they have where it names
+/// others beside.
 fn meant<'p>(
     mut holders: BTreeMap<&'p str, Held>,
     walk: &Walk,
 ) -> Result<BTreeMap<&'p str, Held>, Failure> {
     let all: Vec<&str> = holders.keys().copied().collect();
+    if holders.values().any(|held| !held.is_claim) {
+        holders.retain(|_, held| !held.is_claim);
+    }
     if holders.values().any(|held| is_delegated(held, walk)) {
-        holders.retain(|_, held| is_delegated(held, walk));
+        let is_told = |server: &Server| holders.values().any(|held| has(held, server));
+        let is_all_told = walk.servers.iter().all(is_told);
+        holders.retain(|_, held| {
+            is_delegated(held, walk) || (!is_all_told && held.nameservers.is_empty())
+        });
         return Ok(holders);
     }
-    holders.retain(|_, held| held.nameservers.is_empty());
+    if holders.len() > 1 {
+        holders.retain(|_, held| held.nameservers.is_empty());
+    }
     if holders.len() == 1 {
         return Ok(holders);
     }
@@ -228,11 +238,12 @@ fn meant<'p>(
 
 /// Whether the delegation names a server of this zone.
 fn is_delegated(held: &Held, walk: &Walk) -> bool {
-    let is_named = |host: &DnsName| {
-        let host = host.as_str();
-        (walk.servers.iter()).any(|server| server.host.eq_ignore_ascii_case(host))
-    };
-    held.nameservers.iter().any(is_named)
+    walk.servers.iter().any(|server| has(held, server))
+}
+
+fn has(held: &Held, server: &Server) -> bool {
+    let is_it = |host: &DnsName| server.host.eq_ignore_ascii_case(host.as_str());
+    held.nameservers.iter().any(is_it)
 }
 
 fn together(walk: &Walk, all: BTreeMap<&str, Held>) -> (String, Zone) {
@@ -283,7 +294,6 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::dns::Server;
 
     fn dns_name(text: &str) -> DnsName {
         DnsName::parse(text).unwrap()
@@ -314,6 +324,7 @@ mod tests {
                 id: id.to_owned(),
             },
             nameservers: servers.iter().map(|it| dns_name(it)).collect(),
+            is_claim: false,
         }
     }
 
@@ -360,8 +371,24 @@ mod tests {
         assert_eq!(one, Ok("b: 7".to_owned()));
         let both = chosen(&[], &["ns1.a.test", "ns2.b.test"], answers());
         assert_eq!(both, Ok(r#"a b: ["Z1","7"]"#.to_owned()));
+        let beside = chosen(&[], &["ns1.a.test", "ns1.elsewhere.test"], answers());
+        assert_eq!(beside, Ok(r#"a c: ["Z1","internal"]"#.to_owned()));
         let hidden = chosen(&[], &["ns1.vanity.test"], answers());
         assert_eq!(hidden, Ok("c: internal".to_owned()));
+    }
+
+    #[test]
+    fn who_only_claims_every_zone_comes_last() {
+        let claim = || {
+            Ok(vec![Held {
+                is_claim: true,
+                ..held("any", &[])
+            }])
+        };
+        let both = vec![("a", claim()), ("b", Ok(vec![held("2", &[])]))];
+        assert_eq!(chosen(&[], &["ns1.test"], both), Ok("b: 2".to_owned()));
+        let alone = vec![("a", claim())];
+        assert_eq!(chosen(&[], &["ns1.test"], alone), Ok("a: any".to_owned()));
     }
 
     #[test]

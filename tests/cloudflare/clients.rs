@@ -86,7 +86,7 @@ fn lego_does_the_same_at_the_stand_in_in_many_more_calls() {
     assert_eq!(bench.shown(), [""; 0]);
     let clean = bench.api.asked();
     let calls = [present, clean].map(|asked| asked.split(' ').count());
-    assert_eq!(calls, [101, 100], "ours: 3 and 2");
+    assert_eq!(calls, [101, 100], "ours: 3 and 1");
 }
 
 fn python(script: &str, bench: &Bench) -> Command {

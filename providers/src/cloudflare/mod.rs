@@ -121,13 +121,13 @@ impl Provider for Cloudflare {
                 .filter(|zone| DnsName::parse(&zone.name).is_ok_and(|name| name == candidate));
             held.extend(zones.map(|zone| {
                 Held {
-                    zone: Zone {
-                        name: candidate.clone(),
-                        id: zone.id,
-                    },
                     nameservers: (zone.name_servers.iter().flatten())
                         .filter_map(|name| DnsName::parse(name).ok())
                         .collect(),
+                    ..Held::from(Zone {
+                        name: candidate.clone(),
+                        id: zone.id,
+                    })
                 }
             }));
             // What is asked about is an apex itself: no zone above it holds it.

@@ -18,7 +18,7 @@ pub(super) type Checked<T> = Result<T, ManifestError>;
 
 /// What stands at `at` is wrong.
 pub(super) fn wrong<T>(at: &str, why: impl fmt::Display) -> Checked<T> {
-    Err(ManifestError::new(format!("{at}: {why}")))
+    Err(ManifestError::new(format!("`{at}`: {why}")))
 }
 
 pub(super) fn endpoint(text: &str) -> Checked<Url> {

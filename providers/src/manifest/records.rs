@@ -56,10 +56,10 @@ pub(super) async fn zones(
         let nameservers = zones.nameservers.as_ref().and_then(|it| it.all(item).ok());
         let nameservers = nameservers.unwrap_or_default().into_iter().filter_map(text);
         found.push(Held {
-            zone: Zone { name: apex, id },
             nameservers: nameservers
                 .filter_map(|it| DnsName::parse(&it).ok())
                 .collect(),
+            ..Held::from(Zone { name: apex, id })
         });
         Ok(())
     });

@@ -48,8 +48,8 @@ impl Zones {
                 return Err(format!("answers zones with {} twice", zone.name));
             }
             held.push(Held {
-                zone,
                 nameservers: said.nameservers,
+                ..Held::from(zone)
             });
         }
         held.sort_by_key(|held| std::cmp::Reverse(held.zone.name.labels()));

@@ -205,7 +205,10 @@ impl Provider for Route53 {
                     name: candidate.clone(),
                     id: zone.id.clone(),
                 };
-                held.push(Held { zone, nameservers });
+                held.push(Held {
+                    nameservers,
+                    ..Held::from(zone)
+                });
             }
         }
         Ok(held)

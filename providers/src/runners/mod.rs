@@ -70,7 +70,12 @@ impl<W: Writer> Provider for WriteOnly<W> {
             id: name.to_string(),
             name,
         });
-        Ok(held.map(Held::from).collect())
+        let is_claim = self.zones.is_empty();
+        let held = held.map(|zone| Held {
+            is_claim,
+            ..Held::from(zone)
+        });
+        Ok(held.collect())
     }
 
     async fn observe(

@@ -15,7 +15,7 @@ use countersign_providers::record::DnsName;
 use url::Url;
 
 use super::checked::ProviderSettings;
-use super::names::ProviderName;
+use super::names::{self, ProviderName};
 use super::problems::{Path, nearest};
 use super::raw;
 use super::scalars::Checker;
@@ -148,9 +148,10 @@ impl Checker {
                 continue;
             }
             let here = at.key(name);
-            let apex = self.host(&here, name);
+            let apex = names::host(name);
+            let apex = apex.map_err(|bad| self.problems.key(&here, bad.message, bad.hint));
             let id = check(self, &here, id.as_deref().unwrap_or_default());
-            match apex.zip(id) {
+            match apex.ok().zip(id) {
                 Some((apex, id)) => drop(checked.insert(apex, id)),
                 None => all = false,
             }

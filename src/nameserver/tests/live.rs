@@ -156,6 +156,10 @@ impl Fixture for Bench {
         }
     }
 
+    fn ttl(&self, wanted: u32) -> u32 {
+        wanted.min(3_600)
+    }
+
     async fn add_foreign(&self, name: &DnsName, value: &str, ttl: u32) {
         let change = Change {
             verb: Verb::Ensure,
