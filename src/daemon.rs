@@ -289,6 +289,10 @@ fn provider(settings: &ProviderSettings, session: &Session) -> Arc<dyn Provider>
         ProviderSettings::Route53(settings) => Arc::new(Route53::new((**settings).clone())),
         ProviderSettings::Rest { settings, .. } => Arc::new(Rest::new(settings.clone())),
         ProviderSettings::Process(settings) => Arc::new(Process::new(settings.clone())),
+        ProviderSettings::AcmeSh(settings) => {
+            let writer = settings.writer.clone();
+            Arc::new(WriteOnly::new(writer, settings.zones.clone()))
+        }
         ProviderSettings::LegoExec(settings) => {
             let writer = settings.writer.clone();
             Arc::new(WriteOnly::new(writer, settings.zones.clone()))

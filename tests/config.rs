@@ -549,6 +549,8 @@ fn cases() -> Vec<(&'static str, String)> {
         ("acme-dns-missing", plugin("{acme-dns: {urll: \"https://auth.example.org\"}}")),
         ("acme-dns-url", plugin("{acme-dns: {url: \"http://auth.example.org\", accounts: {file: /x}}}")),
         ("acme-dns-bare", plugin("{acme-dns: {url: \"https://auth.example.org\", accounts: hunter2}}")),
+        ("acme-sh-missing", plugin("{acme-sh: {}}")),
+        ("acme-sh-script", plugin("{acme-sh: {home: /opt/acme.sh, script: \"dns_nic; id\"}}")),
         ("hooks-missing", plugin("{certbot-hooks: {auth: [put.sh]}}")),
         ("bad-server", provider("{server: \"http://192.0.2.53\"}")),
         ("bad-server-port", provider("{server: \"192.0.2.53:dns\"}")),

@@ -172,6 +172,8 @@ pub enum ProviderSettings {
     },
     /// A program that speaks the protocol of plug-ins.
     Process(process::Settings),
+    /// A script of acme.sh.
+    AcmeSh(RunnerSettings<runners::AcmeSh>),
     /// A script for lego.
     LegoExec(RunnerSettings<runners::LegoExec>),
     /// A server for lego.

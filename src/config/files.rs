@@ -195,6 +195,9 @@ fn provider_secrets(path: &str, settings: &ProviderSettings) -> Vec<(String, Sec
                 .map(|(name, source)| (path(name), source.clone()))
                 .collect()
         }
+        ProviderSettings::AcmeSh(settings) => {
+            variables(&format!("{path}.acme-sh"), &settings.writer.env)
+        }
         ProviderSettings::LegoExec(settings) => {
             variables(&format!("{path}.lego-exec"), &settings.writer.env)
         }
@@ -240,6 +243,7 @@ fn provider_programs<'s>(
             ),
         ],
         ProviderSettings::AcmeDns(_)
+        | ProviderSettings::AcmeSh(_)
         | ProviderSettings::Cloudflare(_)
         | ProviderSettings::LegoHttpreq(_)
         | ProviderSettings::Rest { .. }

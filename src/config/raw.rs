@@ -18,7 +18,7 @@ use serde::Deserialize;
 pub(super) use acme_dns::AcmeDns;
 pub(super) use plugins::{AssumeRole, Cloudflare, Given, Provider, Rest, Rfc2136, Route53, Tsig};
 pub(super) use process::Process;
-pub(super) use runners::{CertbotHooks, LegoExec, LegoHttpreq};
+pub(super) use runners::{AcmeSh, CertbotHooks, LegoExec, LegoHttpreq};
 
 /// The configuration of Countersign.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -21,7 +21,7 @@ use super::raw;
 use super::scalars::Checker;
 
 /// The plug-ins of later versions.
-const LATER: [&str; 2] = ["acme-sh", "manual"];
+const LATER: [&str; 1] = ["manual"];
 
 impl Checker {
     /// The providers that are right.
@@ -84,6 +84,10 @@ impl Checker {
         if let Some(process) = &provider.process {
             let settings = self.process(&at.key("process"), process);
             all.push(settings.map(ProviderSettings::Process));
+        }
+        if let Some(script) = &provider.acme_sh {
+            let settings = self.acme_sh(&at.key("acme-sh"), script);
+            all.push(settings.map(ProviderSettings::AcmeSh));
         }
         if let Some(script) = &provider.lego_exec {
             let settings = self.lego_exec(&at.key("lego-exec"), script);

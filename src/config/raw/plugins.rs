@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    AcmeDns, CertbotHooks, Entries, LegoExec, LegoHttpreq, Process, Secret, SecretForm, Unknown,
+    AcmeDns, AcmeSh, CertbotHooks, Entries, LegoExec, LegoHttpreq, Process, Secret, SecretForm,
+    Unknown,
 };
 
 /// A DNS host; exactly one key, which is the plug-in.
@@ -20,6 +21,8 @@ use super::{
 pub(in crate::config) struct Provider {
     /// An acme-dns server, with accounts that were registered there.
     pub(in crate::config) acme_dns: Option<AcmeDns>,
+    /// A script of your own acme.sh.
+    pub(in crate::config) acme_sh: Option<AcmeSh>,
     /// Cloudflare.
     pub(in crate::config) cloudflare: Option<Cloudflare>,
     /// DNS UPDATE (RFC 2136) with TSIG (RFC 8945).
