@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use countersign_providers::Provider;
+use countersign_providers::acme_dns::AcmeDns;
 use countersign_providers::clock::Clock;
 use countersign_providers::cloudflare::{self, Cloudflare};
 use countersign_providers::guard::Guard;
@@ -278,6 +279,7 @@ fn token() -> Result<String, StoreError> {
 
 fn provider(settings: &ProviderSettings, session: &Session) -> Arc<dyn Provider> {
     let plugin: Arc<dyn Provider> = match settings {
+        ProviderSettings::AcmeDns(settings) => Arc::new(AcmeDns::new(settings.clone())),
         ProviderSettings::Cloudflare(settings) => {
             let owner = Some(session.store().id().to_owned());
             let settings = settings.clone();
@@ -287,6 +289,10 @@ fn provider(settings: &ProviderSettings, session: &Session) -> Arc<dyn Provider>
         ProviderSettings::Route53(settings) => Arc::new(Route53::new((**settings).clone())),
         ProviderSettings::Rest { settings, .. } => Arc::new(Rest::new(settings.clone())),
         ProviderSettings::Process(settings) => Arc::new(Process::new(settings.clone())),
+        ProviderSettings::AcmeSh(settings) => {
+            let writer = settings.writer.clone();
+            Arc::new(WriteOnly::new(writer, settings.zones.clone()))
+        }
         ProviderSettings::LegoExec(settings) => {
             let writer = settings.writer.clone();
             Arc::new(WriteOnly::new(writer, settings.zones.clone()))

@@ -185,6 +185,10 @@ async fn a_look_at_the_files_finds_what_is_missing_and_what_is_open() {
     std::fs::write(directory.path().join("closed"), "secret").unwrap();
     let closed = directory.path().join("closed");
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let accounts = directory.path().join("accounts");
+    let entry = r#"{"username": "u", "password": "p", "fulldomain": "a.test", "subdomain": "a", "server_url": "https://auth.test"}"#;
+    std::fs::write(&accounts, format!(r#"{{"x.test": {entry}}}"#)).unwrap();
+    std::fs::set_permissions(&accounts, std::fs::Permissions::from_mode(0o600)).unwrap();
     let hook = directory.path().join("hook");
     std::fs::write(&hook, "https://hooks.test/x\n").unwrap();
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -205,6 +209,8 @@ providers:
   f: {process: {command: [/no/such]}}
   g: {process: {command: [/etc/passwd]}}
   h: {process: {command: [/etc]}}
+  j: {acme-dns: {url: https://auth.example.org, accounts: {file: closed}}}
+  k: {acme-dns: {url: https://auth.example.org, accounts: {file: accounts}}}
 certificates: {x: {names: [x.test]}}
 ";
     let config = Config::parse(&directory.path().join("c.yaml"), text).unwrap();
@@ -258,6 +264,14 @@ certificates: {x: {names: [x.test]}}
         (
             Severity::Error,
             "providers.h.process.command: /etc: this is not a program",
+        ),
+        (
+            Severity::Error,
+            "providers.j.acme-dns.accounts: file D/closed is not JSON: see line 1, column 1",
+        ),
+        (
+            Severity::Error,
+            "providers.k.acme-dns.accounts: file D/accounts has no account of https://auth.example.org/",
         ),
         (
             Severity::Error,
@@ -532,6 +546,11 @@ fn cases() -> Vec<(&'static str, String)> {
         ("exec-env-name", plugin("{lego-exec: {command: [/usr/local/bin/dns.sh], env: {\"A=B\": {env: C}}}}")),
         ("httpreq-endpoint", plugin("{lego-httpreq: {endpoint: \"http://dns.test/acme\"}}")),
         ("httpreq-login", plugin("{lego-httpreq: {endpoint: \"https://dns.test\", username: a}}")),
+        ("acme-dns-missing", plugin("{acme-dns: {urll: \"https://auth.example.org\"}}")),
+        ("acme-dns-url", plugin("{acme-dns: {url: \"http://auth.example.org\", accounts: {file: /x}}}")),
+        ("acme-dns-bare", plugin("{acme-dns: {url: \"https://auth.example.org\", accounts: hunter2}}")),
+        ("acme-sh-missing", plugin("{acme-sh: {}}")),
+        ("acme-sh-script", plugin("{acme-sh: {home: /opt/acme.sh, script: \"dns_nic; id\"}}")),
         ("hooks-missing", plugin("{certbot-hooks: {auth: [put.sh]}}")),
         ("bad-server", provider("{server: \"http://192.0.2.53\"}")),
         ("bad-server-port", provider("{server: \"192.0.2.53:dns\"}")),

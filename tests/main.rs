@@ -8,6 +8,7 @@
     reason = "a test that cannot go on ends so"
 )]
 
+mod acme_dns;
 mod architecture;
 mod authority;
 mod canary;

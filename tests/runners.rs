@@ -10,7 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use countersign_providers::clock::{Clock, earlier, later};
 use countersign_providers::contract::{absent, ensure};
 use countersign_providers::record::{Change, DnsName, Zone};
-use countersign_providers::runners::{CertbotHooks, LegoExec, LegoHttpreq, WriteOnly, Writer};
+use countersign_providers::runners::{
+    AcmeSh, CertbotHooks, LegoExec, LegoHttpreq, WriteOnly, Writer,
+};
 use countersign_providers::secret::SecretSource;
 use countersign_providers::{Context, ErrorKind, Provider as _, ProviderError, Receipt};
 use serde_json::json;
@@ -189,6 +191,110 @@ async fn certbot_hooks_write_at_challenge_names_only() {
     let error = apply(script.hooks(), &change).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Invalid);
     assert!(error.message.contains("acme.elsewhere.test"), "{error}");
+}
+
+/// An acme.sh of a few lines, as its contract with `dnsapi` has it: sourced without arguments it prints and leaves
+/// functions behind; a script gets what is kept by one helper and saves it by others.
+const ACME_SH: &str = r#"
+[ $# = 0 ] || exit 9
+_initpath() { ACCOUNT_CONF_PATH="$LE_WORKING_DIR/account.conf"; LOG_FILE="$LE_WORKING_DIR/log"; }
+_readaccountconf_mutable() { sed -n "s/^SAVED_$1=//p" "$ACCOUNT_CONF_PATH"; }
+_save_conf() { echo "$2=$3" >>"$1"; }
+_saveaccountconf() { _save_conf "$ACCOUNT_CONF_PATH" "$1" "$2"; }
+_saveaccountconf_mutable() { _save_conf "$ACCOUNT_CONF_PATH" "SAVED_$1" "$2"; }
+_savedomainconf() { _save_conf "$ACCOUNT_CONF_PATH" "$1" "$2"; }
+_info() { echo "$1"; [ -z "$LOG_FILE" ] || echo "$1" >>"$LOG_FILE"; }
+_err() { echo "$1" >&2; [ -z "$LOG_FILE" ] || echo "$1" >>"$LOG_FILE"; }
+echo "usage: acme.sh"
+"#;
+/// A script for it.
+const DNS_NIC: &str = r#"
+dns_nic_add() {
+  NIC_Token="${NIC_Token:-$(_readaccountconf_mutable NIC_Token)}"
+  NIC_View="${NIC_View:-$(_readaccountconf_mutable NIC_View)}"
+  _saveaccountconf_mutable NIC_Token "$NIC_Token"
+  _saveaccountconf NIC_Token "$NIC_Token"
+  _savedomainconf NIC_Token "$NIC_Token"
+  _info "token $NIC_Token"
+  [ "$2" != refused ] || { _err "token $NIC_Token refused"; return 1; }
+  printf '%s|' add "$1" "$2" "$NIC_Token" "$NIC_View" "${CARGO_PKG_NAME-}" >>"$LE_WORKING_DIR/out"
+}
+dns_nic_rm() { printf '%s|' rm "$1" "$2" >>"$LE_WORKING_DIR/out"; }
+"#;
+const ACCOUNT_CONF: &str = "SAVED_NIC_View=internal\n";
+
+/// An installed acme.sh, in the directory of `script`.
+fn acme_sh(script: &Script, at: &str) -> AcmeSh {
+    let home = script.directory.path();
+    std::fs::create_dir_all(home.join("dnsapi")).unwrap();
+    std::fs::write(home.join("acme.sh"), ACME_SH).unwrap();
+    std::fs::write(home.join(at), DNS_NIC).unwrap();
+    std::fs::write(home.join("account.conf"), ACCOUNT_CONF).unwrap();
+    let secret = SecretSource::File(home.join("secret"));
+    AcmeSh {
+        home: home.to_owned(),
+        script: "dns_nic".to_owned(),
+        env: [("NIC_Token".to_owned(), secret)].into(),
+    }
+}
+
+#[tokio::test]
+async fn a_script_of_acme_sh_gets_name_and_value_and_saves_nothing() {
+    for at in ["dnsapi/dns_nic.sh", "dns_nic.sh"] {
+        let script = Script::new("");
+        let writer = acme_sh(&script, at);
+        let name = challenge();
+        let odd = "-$(id) \"x\" '; id #";
+        let changes = [ensure(&name, odd), absent(&name, "old")];
+        apply(writer, &changes).await.unwrap();
+        let wanted = format!("add|{name}|{odd}|{SECRET}|internal||rm|{name}|old|");
+        assert_eq!(script.out(), wanted, "{at}");
+        let home = script.directory.path();
+        let conf = std::fs::read_to_string(home.join("account.conf")).unwrap();
+        assert_eq!(conf, ACCOUNT_CONF);
+        assert!(!home.join("log").exists());
+    }
+}
+
+#[tokio::test]
+async fn a_script_of_acme_sh_that_fails_says_why_without_its_secrets() {
+    let script = Script::new("");
+    let writer = acme_sh(&script, "dnsapi/dns_nic.sh");
+    let change = [ensure(&challenge(), "refused")];
+    let error = apply(writer.clone(), &change).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Transient);
+    let words = "the script dns_nic of acme.sh ended with exit status 1 for _acme-challenge.www.example.test: token (secret) refused";
+    assert_eq!(error.message, words);
+    let missing = AcmeSh {
+        script: "dns_none".to_owned(),
+        ..writer.clone()
+    };
+    let error = apply(missing, &change).await.unwrap_err();
+    assert!(error.message.contains("dnsapi/dns_none.sh"), "{error}");
+    let home = script.directory.path().join("none");
+    let error = apply(AcmeSh { home, ..writer }, &change).await;
+    assert!(error.unwrap_err().message.contains("none/acme.sh"));
+}
+
+#[tokio::test]
+async fn what_is_no_name_of_a_script_is_never_run() {
+    let script = Script::new("");
+    for name in [
+        "dns_nic; id",
+        "../dns_nic",
+        "dns_nic/x",
+        "id",
+        "",
+        "dns_a.b",
+    ] {
+        let writer = AcmeSh {
+            script: name.to_owned(),
+            ..acme_sh(&script, "dnsapi/dns_nic.sh")
+        };
+        let error = apply(writer, &[ensure(&challenge(), "v")]).await;
+        assert_eq!(error.unwrap_err().kind, ErrorKind::Fatal, "{name}");
+    }
+    assert_eq!(script.out(), "");
 }
 
 fn httpreq(server: &Webhook, script: &Script) -> LegoHttpreq {

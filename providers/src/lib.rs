@@ -4,6 +4,7 @@
 //! performs state-based verbs, each of which may be repeated without harm. Merging, batching, retries, rates,
 //! read-back and clean-up are the core's and are written once, outside this crate.
 
+pub mod acme_dns;
 pub mod child;
 pub mod clock;
 pub mod cloudflare;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path as FilePath, PathBuf};
 
+use countersign_providers::acme_dns;
 use countersign_providers::cloudflare;
 use countersign_providers::manifest;
 use countersign_providers::process;
@@ -154,6 +155,8 @@ pub struct ExternalAccount {
 /// The settings of one provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProviderSettings {
+    /// An acme-dns server.
+    AcmeDns(acme_dns::Settings),
     /// Cloudflare.
     Cloudflare(cloudflare::Settings),
     /// DNS UPDATE.
@@ -169,6 +172,8 @@ pub enum ProviderSettings {
     },
     /// A program that speaks the protocol of plug-ins.
     Process(process::Settings),
+    /// A script of acme.sh.
+    AcmeSh(RunnerSettings<runners::AcmeSh>),
     /// A script for lego.
     LegoExec(RunnerSettings<runners::LegoExec>),
     /// A server for lego.

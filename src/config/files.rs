@@ -54,6 +54,7 @@ impl Config {
         }
         findings.extend(self.check_addresses(clock).await);
         for (name, settings) in &self.providers {
+            findings.extend(check_accounts(&format!("providers.{name}"), settings, clock).await);
             for (path, argv) in provider_programs(&format!("providers.{name}"), settings) {
                 findings.extend(check_program(&path, argv));
             }
@@ -156,6 +157,12 @@ impl Config {
 /// The secrets of one provider, each with its path.
 fn provider_secrets(path: &str, settings: &ProviderSettings) -> Vec<(String, SecretSource)> {
     match settings {
+        ProviderSettings::AcmeDns(settings) => {
+            vec![(
+                format!("{path}.acme-dns.accounts"),
+                settings.accounts.clone(),
+            )]
+        }
         ProviderSettings::Cloudflare(settings) => {
             vec![(format!("{path}.cloudflare.token"), settings.token.clone())]
         }
@@ -187,6 +194,9 @@ fn provider_secrets(path: &str, settings: &ProviderSettings) -> Vec<(String, Sec
             secrets
                 .map(|(name, source)| (path(name), source.clone()))
                 .collect()
+        }
+        ProviderSettings::AcmeSh(settings) => {
+            variables(&format!("{path}.acme-sh"), &settings.writer.env)
         }
         ProviderSettings::LegoExec(settings) => {
             variables(&format!("{path}.lego-exec"), &settings.writer.env)
@@ -232,7 +242,9 @@ fn provider_programs<'s>(
                 &settings.writer.cleanup,
             ),
         ],
-        ProviderSettings::Cloudflare(_)
+        ProviderSettings::AcmeDns(_)
+        | ProviderSettings::AcmeSh(_)
+        | ProviderSettings::Cloudflare(_)
         | ProviderSettings::LegoHttpreq(_)
         | ProviderSettings::Rest { .. }
         | ProviderSettings::Rfc2136(_)
@@ -289,6 +301,25 @@ async fn check_secret(path: &str, source: &SecretSource, clock: &Clock) -> Optio
             file.display()
         ),
         hint: format!("chmod o-rwx {}", file.display()),
+    })
+}
+
+/// The accounts are such, as far as they can be read.
+async fn check_accounts(path: &str, settings: &ProviderSettings, clock: &Clock) -> Option<Finding> {
+    let ProviderSettings::AcmeDns(settings) = settings else {
+        return None;
+    };
+    let is_run = matches!(settings.accounts, SecretSource::Command(_));
+    // Those that cannot be read are found with the other secrets.
+    if is_run || settings.accounts.read(clock).await.is_err() {
+        return None;
+    }
+    let error = settings.judge(clock).await.err()?;
+    Some(Finding {
+        severity: Severity::Error,
+        message: format!("{path}.acme-dns.accounts: {error}"),
+        hint: "name the file where lego or the acme-dns hook for certbot keeps the accounts of this server"
+            .to_owned(),
     })
 }
 

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use super::raw::{self, Unknown};
 
 /// Keys whose values may be secrets, or hold one that was written in the wrong place.
-const SENSITIVE: [&str; 15] = [
+const SENSITIVE: [&str; 16] = [
     "secret",
     "secrets",
     // Of a plug-in: only that knows what is in it.
@@ -19,6 +19,7 @@ const SENSITIVE: [&str; 15] = [
     "tsig",
     "external-account",
     "token",
+    "accounts",
     "password",
     "secret-access-key",
     // The two halves of a key are easily mixed up.

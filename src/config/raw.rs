@@ -4,6 +4,7 @@
 //! nobody knows are kept rather than refused, so that all of them can be reported. `config/schema.json` is generated
 //! from these types, and so is the list of known keys that a misspelt one is compared with.
 
+mod acme_dns;
 mod plugins;
 mod process;
 mod reading;
@@ -14,9 +15,10 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(super) use acme_dns::AcmeDns;
 pub(super) use plugins::{AssumeRole, Cloudflare, Given, Provider, Rest, Rfc2136, Route53, Tsig};
 pub(super) use process::Process;
-pub(super) use runners::{CertbotHooks, LegoExec, LegoHttpreq};
+pub(super) use runners::{AcmeSh, CertbotHooks, LegoExec, LegoHttpreq};
 
 /// The configuration of Countersign.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -62,7 +62,8 @@ impl Writer for CertbotHooks {
                 &self.cleanup
             }
         };
-        let printed = run(argv, &variables, &self.env, change, context).await?;
+        let program = argv.first().map_or("(none)", String::as_str);
+        let printed = run(program, argv, &variables, &self.env, change, context).await?;
         let printed = printed.trim_end_matches(['\r', '\n']).to_owned();
         Ok((change.verb == Verb::Ensure && !printed.is_empty()).then_some(printed))
     }

@@ -39,7 +39,7 @@ impl Writer for LegoExec {
             change.value.clone(),
         ];
         let argv = [self.command.clone(), words.to_vec()].concat();
-        run(&argv, &[], &self.env, change, context).await?;
+        run(&self.title(), &argv, &[], &self.env, change, context).await?;
         Ok(None)
     }
 }

@@ -1,6 +1,7 @@
 //! DNS hosts behind what people wrote for other ACME clients. They put a value there and take it away; they can neither
 //! list zones nor show what is there.
 
+mod acme_sh;
 mod certbot_hooks;
 mod lego_exec;
 mod lego_httpreq;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use acme_sh::{AcmeSh, is_script};
 pub use certbot_hooks::CertbotHooks;
 pub use lego_exec::LegoExec;
 pub use lego_httpreq::LegoHttpreq;
@@ -115,9 +117,10 @@ impl<W: Writer> Provider for WriteOnly<W> {
     }
 }
 
-/// Runs a program that writes `change`, with these variables and those that hold secrets; the beginning of what it
+/// Runs what sentences call `program`, which writes `change`, with these variables and those that hold secrets; the beginning of what it
 /// prints.
 async fn run(
+    program: &str,
     argv: &[String],
     variables: &[(&str, &str)],
     secrets: &BTreeMap<String, SecretSource>,
@@ -125,7 +128,6 @@ async fn run(
     context: &Context,
 ) -> Result<String, ProviderError> {
     let clock = &context.clock;
-    let program = argv.first().map_or("(none)", String::as_str);
     let mut environment: Vec<(&str, String)> = (variables.iter())
         .map(|(name, value)| (*name, (*value).to_owned()))
         .collect();

@@ -1,5 +1,6 @@
 //! Checks of `providers`; each plug-in has a file of its own.
 
+mod acme_dns;
 mod cloudflare;
 mod process;
 mod rest;
@@ -20,7 +21,7 @@ use super::raw;
 use super::scalars::Checker;
 
 /// The plug-ins of later versions.
-const LATER: [&str; 3] = ["acme-sh", "acme-dns", "manual"];
+const LATER: [&str; 1] = ["manual"];
 
 impl Checker {
     /// The providers that are right.
@@ -55,6 +56,10 @@ impl Checker {
             self.unknown_plugin(&at.key(plugin), plugin);
         }
         let mut all: Vec<Option<ProviderSettings>> = Vec::new();
+        if let Some(server) = &provider.acme_dns {
+            let settings = self.acme_dns(&at.key("acme-dns"), server);
+            all.push(settings.map(ProviderSettings::AcmeDns));
+        }
         if let Some(cloudflare) = &provider.cloudflare {
             let settings = self.cloudflare(&at.key("cloudflare"), cloudflare);
             all.push(settings.map(ProviderSettings::Cloudflare));
@@ -79,6 +84,10 @@ impl Checker {
         if let Some(process) = &provider.process {
             let settings = self.process(&at.key("process"), process);
             all.push(settings.map(ProviderSettings::Process));
+        }
+        if let Some(script) = &provider.acme_sh {
+            let settings = self.acme_sh(&at.key("acme-sh"), script);
+            all.push(settings.map(ProviderSettings::AcmeSh));
         }
         if let Some(script) = &provider.lego_exec {
             let settings = self.lego_exec(&at.key("lego-exec"), script);

@@ -1,4 +1,4 @@
-//! Checks of `lego-exec`, `lego-httpreq` and `certbot-hooks`.
+//! Checks of `acme-sh`, `lego-exec`, `lego-httpreq` and `certbot-hooks`.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,10 @@ use crate::config::problems::Path;
 use crate::config::raw::{self, Entries, Secret};
 use crate::config::scalars::Checker;
 
+/// Where acme.sh is.
+const HOME: &str = "write where it is installed, e.g. home: /opt/acme.sh";
+/// What a script of it is called.
+const DNSAPI: &str = "write its name in dnsapi without .sh, e.g. script: dns_nic";
 /// What the command of a script looks like.
 const SCRIPT: &str =
     "write the program and its arguments, e.g. command: [/usr/local/bin/update-dns.sh]";
@@ -22,6 +26,39 @@ const ENDPOINT: &str = "write its address, e.g. endpoint: \"https://dns.example.
 const LOGIN: &str = "a login has a user name and a password";
 
 impl Checker {
+    pub(super) fn acme_sh(
+        &mut self,
+        at: &Path<'_>,
+        settings: &raw::AcmeSh,
+    ) -> Option<RunnerSettings<runners::AcmeSh>> {
+        self.problems
+            .unknown_keys::<raw::AcmeSh>(at, &settings.unknown);
+        let required = [
+            ("home", settings.home.is_some(), HOME),
+            ("script", settings.script.is_some(), DNSAPI),
+        ];
+        self.problems.required(at, &required);
+        let home = (settings.home.as_ref()).and_then(|it| self.path(&at.key("home"), it));
+        let script = settings.script.as_deref().filter(|it| {
+            let is_script = runners::is_script(it);
+            if !is_script {
+                let message = format!("`{it}` is not the name of a script for DNS");
+                self.problems.value(&at.key("script"), message, DNSAPI);
+            }
+            is_script
+        });
+        let env = self.variables(at, settings.env.as_ref());
+        let zones = self.runner_zones(at, settings.zones.as_ref());
+        Some(RunnerSettings {
+            writer: runners::AcmeSh {
+                home: home?,
+                script: script?.to_owned(),
+                env: env?,
+            },
+            zones: zones?,
+        })
+    }
+
     pub(super) fn lego_exec(
         &mut self,
         at: &Path<'_>,

@@ -5,7 +5,10 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{CertbotHooks, Entries, LegoExec, LegoHttpreq, Process, Secret, SecretForm, Unknown};
+use super::{
+    AcmeDns, AcmeSh, CertbotHooks, Entries, LegoExec, LegoHttpreq, Process, Secret, SecretForm,
+    Unknown,
+};
 
 /// A DNS host; exactly one key, which is the plug-in.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -16,6 +19,10 @@ use super::{CertbotHooks, Entries, LegoExec, LegoHttpreq, Process, Secret, Secre
 )]
 #[schemars(deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1))]
 pub(in crate::config) struct Provider {
+    /// An acme-dns server, with accounts that were registered there.
+    pub(in crate::config) acme_dns: Option<AcmeDns>,
+    /// A script of your own acme.sh.
+    pub(in crate::config) acme_sh: Option<AcmeSh>,
     /// Cloudflare.
     pub(in crate::config) cloudflare: Option<Cloudflare>,
     /// DNS UPDATE (RFC 2136) with TSIG (RFC 8945).

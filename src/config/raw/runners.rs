@@ -1,9 +1,31 @@
-//! `lego-exec`, `lego-httpreq` and `certbot-hooks`: what was written for other clients, as typed.
+//! `acme-sh`, `lego-exec`, `lego-httpreq` and `certbot-hooks`: what was written for other clients, as typed.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Entries, Secret, Unknown};
+
+/// A script of your own acme.sh.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(
+    default,
+    rename_all = "kebab-case",
+    expecting = "a mapping with home and script"
+)]
+#[schemars(deny_unknown_fields, extend("required" = ["home", "script"]))]
+pub(in crate::config) struct AcmeSh {
+    /// Where acme.sh is installed, by its absolute path.
+    pub(in crate::config) home: Option<String>,
+    /// The script of its `dnsapi`, without `.sh`, e.g. `dns_nic`.
+    pub(in crate::config) script: Option<String>,
+    /// Variables that the script wants; nothing of them is saved. It has PATH, HOME and LANG besides.
+    pub(in crate::config) env: Option<Entries<Secret>>,
+    /// The zones that it can write to. Default: any, which is good where it is the only provider or is named.
+    pub(in crate::config) zones: Option<Vec<String>>,
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub(in crate::config) unknown: Unknown,
+}
 
 /// A script for lego's provider `exec`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
