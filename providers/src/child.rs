@@ -281,6 +281,23 @@ pub fn ending(status: ExitStatus) -> String {
     status.to_string().replacen(": ", " ", 1)
 }
 
+/// Whether the process ends soon; one that is dead but not yet reaped counts as gone.
+#[cfg(any(test, feature = "testing"))]
+pub async fn is_gone(pid: &str) -> bool {
+    let clock = Clock::system();
+    let gone = async {
+        loop {
+            match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+                Ok(stat) if !stat.contains(") Z ") => {
+                    clock.sleep(Duration::from_millis(5)).await;
+                }
+                _ => return,
+            }
+        }
+    };
+    clock.timeout(Duration::from_secs(10), gone).await.is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,21 +335,5 @@ mod tests {
             let finished = finished.ok().unwrap();
             assert_eq!((finished.stdout.len(), finished.is_cut), (keep, is_cut));
         }
-    }
-
-    /// Whether the process ends soon; one that is dead but not yet reaped counts as gone.
-    async fn is_gone(pid: &str) -> bool {
-        let clock = Clock::system();
-        let gone = async {
-            loop {
-                match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-                    Ok(stat) if !stat.contains(") Z ") => {
-                        clock.sleep(Duration::from_millis(5)).await;
-                    }
-                    _ => return,
-                }
-            }
-        };
-        clock.timeout(Duration::from_secs(10), gone).await.is_some()
     }
 }

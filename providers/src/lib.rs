@@ -24,6 +24,7 @@ pub mod runners;
 pub mod secret;
 pub mod several;
 pub mod tls;
+mod wanted;
 pub mod words;
 
 use std::time::Duration;

@@ -86,32 +86,9 @@ impl Provider for Several {
         }
     }
 
-    /// The zones that all of them hold.
-    async fn zones(&self, name: &DnsName, context: &Context) -> Result<Vec<Held>, ProviderError> {
-        let asked = self.0.iter().map(|(_, plugin)| plugin.zones(name, context));
-        let held = self.all(join_all(asked).await)?;
-        let Some((first, rest)) = held.split_first() else {
-            return Ok(Vec::new());
-        };
-        let mut common = Vec::new();
-        for one in first {
-            let others: Option<Vec<&Held>> = (rest.iter())
-                .map(|zones| zones.iter().find(|it| it.zone.name == one.zone.name))
-                .collect();
-            if let Some(others) = others {
-                let all = [vec![one], others].concat();
-                let ids: Vec<&str> = all.iter().map(|it| it.zone.id.as_str()).collect();
-                common.push(Held {
-                    zone: Zone {
-                        name: one.zone.name.clone(),
-                        id: json(&ids),
-                    },
-                    nameservers: all.iter().flat_map(|it| it.nameservers.clone()).collect(),
-                    is_claim: false,
-                });
-            }
-        }
-        Ok(common)
+    /// A joint zone is put together from what each member said: nobody asks for it.
+    async fn zones(&self, _: &DnsName, _: &Context) -> Result<Vec<Held>, ProviderError> {
+        Ok(Vec::new())
     }
 
     /// A value is there as long as one of them has it.

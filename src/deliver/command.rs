@@ -87,7 +87,7 @@ fn said(output: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use countersign_providers::child::KEPT_OUTPUT;
+    use countersign_providers::child::{KEPT_OUTPUT, is_gone};
 
     use super::*;
 
@@ -182,21 +182,5 @@ mod tests {
         let clock = Clock::system();
         sh("sleep 20 &").await.unwrap();
         assert!(clock.elapsed() < Duration::from_secs(10));
-    }
-
-    /// Whether the process ends soon; one that is dead but not yet reaped counts as gone.
-    async fn is_gone(pid: &str) -> bool {
-        let clock = Clock::system();
-        let gone = async {
-            loop {
-                match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-                    Ok(stat) if !stat.contains(") Z ") => {
-                        clock.sleep(Duration::from_millis(5)).await;
-                    }
-                    _ => return,
-                }
-            }
-        };
-        clock.timeout(Duration::from_secs(10), gone).await.is_some()
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use countersign_providers::clock::{Clock, later};
 use countersign_providers::record::{Change, RrSet, Verb, Zone};
 use countersign_providers::{Context, ErrorKind, Provider, ProviderError, Receipt};
+use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::engine::attempt::TTL;
 use crate::engine::ledger::{Entry, RecordId};
@@ -15,7 +16,7 @@ use crate::measure::{self, Call};
 
 /// A call to a DNS host has this long.
 pub(super) const CALL_DEADLINE: Duration = Duration::from_secs(30);
-/// Pauses after somebody else was faster; each writer's own, or two would meet again and again.
+/// Pauses after somebody else was faster, at most: of each a part is drawn, or two writers would meet again and again.
 const OVERTAKEN: [Duration; 6] = [
     Duration::ZERO,
     Duration::from_millis(50),
@@ -95,8 +96,7 @@ impl Batch {
         };
         let mut parts: VecDeque<Part> = self.0.chunks(size).map(part).collect();
         while let Some(part) = parts.pop_front() {
-            let pause = OVERTAKEN[part.overtaken.min(OVERTAKEN.len() - 1)];
-            clock.sleep(pause).await;
+            clock.sleep(pause(part.overtaken)).await;
             let changes: Vec<Change> = part.changes.iter().map(|(_, it)| it.clone()).collect();
             // What was left there is what the host was just found not to have.
             let left = if part.overtaken > 0 { &[] } else { left };
@@ -132,6 +132,17 @@ impl Batch {
                 }
             }
         }
+    }
+}
+
+/// Between half of the pause after so many times and all of it.
+fn pause(overtaken: usize) -> Duration {
+    let most = OVERTAKEN[overtaken.min(OVERTAKEN.len() - 1)];
+    let mut drawn = [0];
+    // Without random numbers every pause is the longest.
+    match SystemRandom::new().fill(&mut drawn) {
+        Ok(()) => most / 2 + most / 2 * u32::from(drawn[0]) / 255,
+        Err(_) => most,
     }
 }
 

@@ -11,6 +11,7 @@ use super::content;
 use super::error::{About, Fault, Meaning};
 use crate::ProviderError;
 use crate::record::{Change, DnsName, RrSet, Verb, Zone};
+use crate::wanted::{Wanted, wanted};
 
 /// So often what was looked at may have changed before it is left to the core to come again.
 const ROUNDS: usize = 3;
@@ -27,14 +28,6 @@ pub(super) struct Editor<'a> {
     pub(super) zone: &'a Zone,
     /// What every record of ours says of itself.
     pub(super) comment: String,
-}
-
-/// What is to become of one name.
-#[derive(Default)]
-struct Wanted {
-    ensure: Vec<String>,
-    absent: Vec<String>,
-    ttl: u32,
 }
 
 /// What there is to do.
@@ -278,24 +271,6 @@ impl Plan {
     }
 }
 
-/// The last word on each value counts.
-fn wanted(changes: &[Change]) -> BTreeMap<DnsName, Wanted> {
-    let mut all: BTreeMap<DnsName, Wanted> = BTreeMap::new();
-    for change in changes {
-        let wanted = all.entry(change.name.clone()).or_default();
-        wanted.ensure.retain(|value| *value != change.value);
-        wanted.absent.retain(|value| *value != change.value);
-        match change.verb {
-            Verb::Ensure => {
-                wanted.ensure.push(change.value.clone());
-                wanted.ttl = change.ttl;
-            }
-            Verb::Absent => wanted.absent.push(change.value.clone()),
-        }
-    }
-    all
-}
-
 /// The narrowest filter that lets all of `names` through.
 fn between(names: &[DnsName]) -> Option<Filter> {
     let (first, rest) = names.split_first()?;
@@ -366,20 +341,6 @@ mod tests {
         assert_eq!(filter(&["_a.x.test", "_a.b.x.test"]), "_a.….x.test");
         assert_eq!(filter(&["x.test", "a.x.test"]), "…x.test");
         assert_eq!(filter(&["a.x.test", "b.y.test"]), "….test");
-    }
-
-    #[test]
-    fn the_last_word_on_a_value_counts() {
-        use crate::contract::{absent, ensure};
-        let name = &names(&["a.test"])[0];
-        let all = wanted(&[
-            ensure(name, "1"),
-            absent(name, "1"),
-            absent(name, "2"),
-            ensure(name, "2"),
-        ]);
-        assert_eq!(all[name].absent, ["1"]);
-        assert_eq!(all[name].ensure, ["2"]);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::error::{self, Blame};
 use super::exchange::Session;
 use super::message::{self, Node, NotOnWire, Reply, question, update, wire_name};
 use super::tsig::Key;
-use crate::record::{Change, DnsName, Verb, Zone};
+use crate::record::{Change, DnsName, Zone};
+use crate::wanted::{Wanted, wanted};
 use crate::{ErrorKind, ProviderError};
 
 /// One verb's work on one zone.
@@ -149,7 +150,11 @@ impl<'a> Editor<'a> {
             match kind {
                 RecordType::TXT if !there => nodes[i].txt.clear(),
                 RecordType::CNAME if !there => nodes[i].cname = None,
-                RecordType::CNAME if wanted.get(&names[i]).is_some_and(Wanted::adds) => {
+                RecordType::CNAME
+                    if wanted
+                        .get(&names[i])
+                        .is_some_and(|it| !it.ensure.is_empty()) =>
+                {
                     let target = nodes[i].cname.clone().unwrap_or_default();
                     return Err(self.blame(&names[i..=i]).shadowed(&target));
                 }
@@ -243,20 +248,6 @@ enum Outcome {
     Overtaken,
 }
 
-/// What is to be true at one name.
-#[derive(Default)]
-struct Wanted {
-    ensure: Vec<String>,
-    absent: Vec<String>,
-    ttl: u32,
-}
-
-impl Wanted {
-    fn adds(&self) -> bool {
-        !self.ensure.is_empty()
-    }
-}
-
 /// What has to be sent for one name.
 struct Edit {
     name: DnsName,
@@ -273,24 +264,6 @@ impl Edit {
             .map(size)
             .sum()
     }
-}
-
-/// Sorts `changes` by name; of two that contradict each other the later counts.
-fn wanted(changes: &[Change]) -> BTreeMap<DnsName, Wanted> {
-    let mut all: BTreeMap<DnsName, Wanted> = BTreeMap::new();
-    for change in changes {
-        let wanted = all.entry(change.name.clone()).or_default();
-        wanted.ensure.retain(|value| *value != change.value);
-        wanted.absent.retain(|value| *value != change.value);
-        match change.verb {
-            Verb::Ensure => {
-                wanted.ensure.push(change.value.clone());
-                wanted.ttl = change.ttl;
-            }
-            Verb::Absent => wanted.absent.push(change.value.clone()),
-        }
-    }
-    all
 }
 
 /// What takes each name from its state to what is wanted; names that are there already need nothing.
@@ -394,14 +367,6 @@ mod tests {
             .map(|i| ensure(&name(&format!("n{i:03}.example.test")), "value"))
             .collect();
         plan(&wanted(&changes), &vec![Node::default(); count]).unwrap()
-    }
-
-    #[test]
-    fn of_two_changes_that_contradict_each_other_the_later_counts() {
-        let name = name("a.test");
-        let all = wanted(&[ensure(&name, "v"), ensure(&name, "w"), absent(&name, "v")]);
-        assert_eq!(all[&name].ensure, ["w"]);
-        assert_eq!(all[&name].absent, ["v"]);
     }
 
     #[test]

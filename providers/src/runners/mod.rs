@@ -117,8 +117,8 @@ impl<W: Writer> Provider for WriteOnly<W> {
     }
 }
 
-/// Runs what sentences call `program`, which writes `change`, with these variables and those that hold secrets; the beginning of what it
-/// prints.
+/// Runs what sentences call `program`, which writes `change`, with these variables and those that hold secrets; the
+/// beginning of what it prints.
 async fn run(
     program: &str,
     argv: &[String],
