@@ -7,7 +7,7 @@ use countersign_providers::contract::{absent, ensure};
 
 use super::{Bench, VALUE, ZONE, name};
 use crate::support::cloudflare::Token;
-use crate::support::cloudflare::dns::Bridge;
+use crate::support::cloudflare::dns;
 use crate::support::golden;
 use crate::support::process::{guarded, server, servers_directory, spawn};
 use crate::support::tsig;
@@ -55,7 +55,7 @@ async fn certbot_does_the_same_at_the_stand_in_in_many_more_calls() {
 #[test]
 fn lego_does_the_same_at_the_stand_in_in_many_more_calls() {
     let bench = Bench::new();
-    let dns = Bridge::start(&bench.api);
+    let dns = dns::bridge(&bench.api);
     let names: Vec<String> = (0..100).map(|n| format!("h{n}.{ZONE}")).collect();
     let mut lego = server("lego-cloudflare");
     lego.arg(dns.addr().to_string()).args(&names);

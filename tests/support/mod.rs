@@ -12,6 +12,7 @@
 )]
 
 pub mod bind;
+pub mod bridge;
 pub mod cloudflare;
 pub mod command;
 pub mod disk;
