@@ -195,6 +195,7 @@ fn provider_secrets(path: &str, settings: &ProviderSettings) -> Vec<(String, Sec
                 .map(|(name, source)| (path(name), source.clone()))
                 .collect()
         }
+        ProviderSettings::Manual => Vec::new(),
         ProviderSettings::AcmeSh(settings) => {
             variables(&format!("{path}.acme-sh"), &settings.writer.env)
         }
@@ -246,6 +247,7 @@ fn provider_programs<'s>(
         | ProviderSettings::AcmeSh(_)
         | ProviderSettings::Cloudflare(_)
         | ProviderSettings::LegoHttpreq(_)
+        | ProviderSettings::Manual
         | ProviderSettings::Rest { .. }
         | ProviderSettings::Rfc2136(_)
         | ProviderSettings::Route53(_) => Vec::new(),

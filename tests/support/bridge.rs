@@ -86,12 +86,12 @@ impl Bridge {
     }
 }
 
-/// The body of the reply to a GET. HTTP/1.0: it is not chunked, and ends with the connection.
-pub fn get(at: SocketAddr, path: &str, authorization: &str) -> Result<String> {
+/// The body of the reply to a GET with these lines of a head. HTTP/1.0: it is not chunked, and ends with the connection.
+pub fn get(at: SocketAddr, path: &str, head: &str) -> Result<String> {
     let mut stream = TcpStream::connect(at)?;
     write!(
         stream,
-        "GET {path} HTTP/1.0\r\nHost: {at}\r\nConnection: close\r\nUser-Agent: {OBSERVER}\r\n{authorization}\r\n"
+        "GET {path} HTTP/1.0\r\nConnection: close\r\nUser-Agent: {OBSERVER}\r\n{head}\r\n"
     )?;
     let mut reply = String::new();
     stream.read_to_string(&mut reply)?;

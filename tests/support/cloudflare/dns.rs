@@ -16,13 +16,13 @@ const AUTOMATIC: u32 = 300;
 pub fn bridge(cloudflare: &Cloudflare) -> Bridge {
     Bridge::start(Api {
         at: cloudflare.addr(),
-        authorization: format!("Authorization: Bearer {}\r\n", Token::observer().secret),
+        head: format!("Authorization: Bearer {}\r\n", Token::observer().secret),
     })
 }
 
 struct Api {
     at: SocketAddr,
-    authorization: String,
+    head: String,
 }
 
 impl bridge::Api for Api {
@@ -64,7 +64,7 @@ impl Api {
 
     /// What the API lists at `path`.
     fn get(&self, path: &str) -> Result<Vec<Value>> {
-        let body = bridge::get(self.at, &format!("{BASE}{path}"), &self.authorization)?;
+        let body = bridge::get(self.at, &format!("{BASE}{path}"), &self.head)?;
         let mut whole: Value = serde_json::from_str(&body)?;
         match whole["result"].take() {
             Value::Array(all) => Ok(all),

@@ -8,6 +8,7 @@ pub mod dns;
 mod documents;
 mod gate;
 mod http;
+pub mod moto;
 mod signature;
 pub mod store;
 
