@@ -6,15 +6,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hickory_proto::rr::RecordType;
 use serde_json::Value;
 
 use crate::issuance::{Host, judge};
+use crate::support::bind::{self, Bind};
 use crate::support::command::Countersign;
 use crate::support::golden::root;
 use crate::support::pebble::{Pebble, RunningPebble, Version};
 use crate::support::powerdns::{PowerDns, Zone};
 use crate::support::process::{eventually, guarded, servers_directory};
 use crate::support::route53::{self, moto::Moto};
+use crate::support::tsig::Key;
 use crate::support::webhook::Webhook;
 use crate::support::{dns, ports, zone};
 
@@ -173,6 +176,36 @@ fn certbots_hooks() {
         )
     });
     assert_eq!(dns::txt(host.addr(), CHALLENGE), [""; 0]);
+}
+
+/// It has a change only after the zone was transferred back to it.
+#[test]
+fn a_secondary_that_passes_updates_on() {
+    let key = Key::sha256("acme");
+    let port = ports::free();
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
+    let policy = format!("grant acme name {CHALLENGE} TXT;");
+    let here = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    let text = zone::text("example.test", &here, "_acme-challenge 120 TXT foreign\n");
+    let primary = bind::Zone::primary("example.test", text)
+        .update_policy(&policy)
+        .notify(&[at]);
+    let primary = Bind::new().key(&key).zone(primary).start();
+    let secondary = bind::Zone::secondary("example.test", &[primary.addr()])
+        .statement("allow-update-forwarding { any; };");
+    let secondary = Bind::new().port(port.number()).key(&key).zone(secondary);
+    let secondary = secondary.start();
+    issues(primary.addr(), |program| {
+        let keyfile = key.write_keyfile(program.directory());
+        format!(
+            "rfc2136: {{server: \"{}\", tsig: {{keyfile: {}}}}}",
+            secondary.addr(),
+            keyfile.display()
+        )
+    });
+    assert_eq!(dns::txt(primary.addr(), CHALLENGE), ["foreign"]);
+    let ttl = dns::ttl(primary.addr(), CHALLENGE, RecordType::TXT);
+    assert_eq!(ttl, Some(120));
 }
 
 /// moto shows what it holds to whoever asks; Pebble asks a DNS server that reads it there.
