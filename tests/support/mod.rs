@@ -19,6 +19,7 @@ pub mod disk;
 pub mod dns;
 pub mod golden;
 pub mod knot;
+pub mod lego;
 pub mod mail;
 pub mod pebble;
 pub mod ports;
