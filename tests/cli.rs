@@ -480,7 +480,7 @@ fn sorted(group: &str) -> Vec<&str> {
 }
 
 /// What was printed must be what is in `tests/cli/NAME.txt`.
-fn said(name: &str, text: &str, directory: &Path) {
+pub(crate) fn said(name: &str, text: &str, directory: &Path) {
     for line in text.lines() {
         // Sentences are broken by the terminal, which is not there.
         let is_table = !line.contains('✗') && !line.contains("://");

@@ -17,6 +17,7 @@ mod cloudflare;
 mod config;
 mod control;
 mod daemon;
+mod delegate;
 mod demo;
 mod hosts;
 mod includes;

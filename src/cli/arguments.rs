@@ -44,6 +44,8 @@ pub(super) enum Command {
     Status(Status),
     /// What will happen in the next 30 days, in which order, and what makes it wait; touches nothing
     Plan(Plan),
+    /// The DNS records to create for a certificate or a name, and the least privilege to grant
+    Delegate(Delegate),
     /// Check the configuration and the files it names; uses no network
     Check,
     /// Every step taken for one certificate
@@ -83,6 +85,19 @@ pub(super) struct Status {
 #[derive(Args)]
 pub(super) struct Plan {
     /// For programs, with everything
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Delegate {
+    /// Certificates, or names on them
+    #[arg(value_name = "NAME", required = true)]
+    pub(super) names: Vec<String>,
+    /// Delegate into this zone of a provider, in place of the built-in nameserver's
+    #[arg(long, value_name = "ZONE")]
+    pub(super) to: Option<String>,
+    /// For programs
     #[arg(long)]
     pub(super) json: bool,
 }

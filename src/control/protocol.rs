@@ -1,5 +1,7 @@
 //! What is asked and answered, version 1.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::engine::names::CertificateName;
@@ -30,6 +32,8 @@ pub enum Ask {
     Status,
     /// [`Reply::History`] of one certificate.
     History(CertificateName),
+    /// The accounts that are registered: [`Reply::Accounts`].
+    Accounts,
     /// [`Reply::Begun`], then [`Reply::Progress`] of each of those named there until it is finished.
     Renew {
         /// Only these; all when empty.
@@ -47,6 +51,8 @@ pub enum Reply {
     Overview(Box<Overview>),
     /// Every line that is kept, oldest first.
     History(Vec<Line>),
+    /// Their URLs, by the names of their authorities.
+    Accounts(BTreeMap<String, String>),
     /// Those that have something to do.
     Begun(Vec<CertificateName>),
     /// What happened to one of them.

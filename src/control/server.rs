@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use super::protocol::{Ask, LONGEST_REQUEST, Reply, Request, VERSION};
 use super::seats::{Guest, Seat, Seats};
 use super::socket;
+use crate::run::accounts;
 use crate::run::journal;
 use crate::run::overview::Overview;
 use crate::run::progress::Progress;
@@ -255,6 +256,13 @@ impl Connection {
                 Ok(lines) => self.say(&Reply::History(lines)).await,
                 Err(error) => self.refuse(&error.to_string()).await,
             },
+            Ask::Accounts => {
+                let authorities = &shared.config.authorities;
+                match accounts::registered(&shared.session, authorities).await {
+                    Ok(accounts) => self.say(&Reply::Accounts(accounts)).await,
+                    Err(error) => self.refuse(&error.to_string()).await,
+                }
+            }
             Ask::Renew { .. } if !self.seat.guest.is_trusted => {
                 self.refuse("only root and the user that it runs as may ask for a renewal")
                     .await
