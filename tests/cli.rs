@@ -480,7 +480,7 @@ fn sorted(group: &str) -> Vec<&str> {
 }
 
 /// What was printed must be what is in `tests/cli/NAME.txt`.
-pub(crate) fn said(name: &str, text: &str, directory: &Path) {
+fn said(name: &str, text: &str, directory: &Path) {
     for line in text.lines() {
         // Sentences are broken by the terminal, which is not there.
         let is_table = !line.contains('✗') && !line.contains("://");
@@ -501,7 +501,7 @@ pub(crate) fn complaint(name: &str, finished: &Finished, directory: &Path) {
 }
 
 /// The text with everything that differs between runs made equal.
-fn same(text: &str, directory: &Path) -> String {
+pub(crate) fn same(text: &str, directory: &Path) -> String {
     let directory = directory.to_string_lossy();
     let text = text.replace(&*directory, "DIR");
     let lines = text.split('\n').map(|line| {

@@ -12,6 +12,7 @@ mod acme_dns;
 mod architecture;
 mod authority;
 mod canary;
+mod clean;
 mod cli;
 mod cloudflare;
 mod config;

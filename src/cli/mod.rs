@@ -5,6 +5,7 @@
 mod arguments;
 mod ask;
 mod check;
+mod clean;
 mod delegate;
 #[cfg(feature = "demo")]
 mod demo;
@@ -135,6 +136,7 @@ async fn run(arguments: Arguments, passed: PassedSockets) -> Ending {
         }
         Command::Status(options) => status::run(&config, &clock, screen, options).await,
         Command::Plan(options) => plan::run(&config, &clock, screen, options).await,
+        Command::Clean(options) => Box::pin(clean::run(&config, &clock, screen, &options)).await,
         Command::Delegate(options) => delegate::run(&config, &clock, screen, &options).await,
         Command::Check => check::run(&config, &clock, &arguments.config).await,
         Command::History(options) => history::run(&config, &clock, screen, &options).await,

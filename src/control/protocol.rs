@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::ledger::RecordId;
 use crate::engine::names::CertificateName;
+use crate::run::clean::Cleaned;
 use crate::run::journal::Line;
 use crate::run::overview::Overview;
 use crate::run::progress::Progress;
@@ -41,6 +43,13 @@ pub enum Ask {
         /// Also what is not due.
         force: bool,
     },
+    /// [`Reply::Begun`], then [`Reply::Cleaned`].
+    Clean {
+        /// At the names of these; everywhere when empty.
+        names: Vec<CertificateName>,
+        /// Values of others that are to go as well.
+        foreign: Vec<RecordId>,
+    },
 }
 
 /// What is answered.
@@ -57,6 +66,8 @@ pub enum Reply {
     Begun(Vec<CertificateName>),
     /// What happened to one of them.
     Progress(CertificateName, Progress),
+    /// Which TXT values were found, and what came of them.
+    Cleaned(Box<Cleaned>),
     /// It is not done: a sentence.
     Refused(String),
 }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::batch::{Batch, CALL_DEADLINE, Outcome};
 use super::hosts::Hosts;
 use super::settle::settled;
-use super::{Approaching, Inner, Leaving, PREFIX, PresentError, key};
+use super::{Approaching, ClearError, Inner, Leaving, PREFIX, PresentError, key};
 use crate::engine::EffectId;
 use crate::engine::attempt::TTL;
 use crate::engine::ledger::{Effect, Entry, Event, Owner, RecordId};
@@ -43,7 +43,17 @@ pub(super) enum Request {
         record: RecordId,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
+    Clear {
+        record: RecordId,
+        reply: oneshot::Sender<Result<(), ClearError>>,
+    },
 }
+
+/// Who waits for values to be gone.
+type Clearing = BTreeMap<RecordId, Vec<oneshot::Sender<Result<(), ClearError>>>>;
+
+/// Owns a value for as long as it takes to note that it is there and that nobody wants it.
+const NOBODY: &str = "nobody";
 
 /// Who waits for a value to be there.
 struct Waiter {
@@ -144,6 +154,7 @@ impl ZoneTask {
     async fn round(&mut self, gathered: Vec<Request>) {
         let mut waiting = std::mem::take(&mut self.held);
         let mut released = Vec::new();
+        let mut clearing = Clearing::new();
         let before = self.entries.clone();
         let now = self.clock.now();
         for request in gathered {
@@ -170,6 +181,13 @@ impl ZoneTask {
                     }
                     released.push(reply);
                 }
+                Request::Clear { record, reply } => {
+                    if self.disown(now, &record) {
+                        clearing.entry(record).or_default().push(reply);
+                    } else {
+                        let _ = reply.send(Err(ClearError::Wanted));
+                    }
+                }
             }
         }
         if let Err(error) = self.save().await {
@@ -185,20 +203,28 @@ impl ZoneTask {
             for waiter in waiting.into_values().flatten() {
                 let _ = waiter.reply.send(Err(PresentError::Store(again())));
             }
+            for reply in clearing.into_values().flatten() {
+                let _ = reply.send(Err(ClearError::Store(again())));
+            }
             return;
         }
         for reply in released {
             let _ = reply.send(Ok(()));
         }
         self.publish();
-        self.ask(now, waiting).await;
+        self.ask(now, waiting, clearing).await;
         if let Err(error) = self.save().await {
             // What is kept says "asked": the next process looks again.
             tracing::warn!(zone = %self.at.1.name, "{error}");
         }
     }
 
-    async fn ask(&mut self, now: Timestamp, mut waiting: BTreeMap<RecordId, Vec<Waiter>>) {
+    async fn ask(
+        &mut self,
+        now: Timestamp,
+        mut waiting: BTreeMap<RecordId, Vec<Waiter>>,
+        mut clearing: Clearing,
+    ) {
         let Some(host) = self.hosts.host(&self.at.0) else {
             return;
         };
@@ -225,6 +251,12 @@ impl ZoneTask {
         let (provider, zone) = self.at.clone();
         let mut unsettled: BTreeMap<String, Vec<Waiter>> = BTreeMap::new();
         let told = |outcome: Outcome<'_>| {
+            if !outcome.ensured {
+                for reply in clearing.remove(outcome.record).unwrap_or_default() {
+                    let result = outcome.result.clone().map(drop);
+                    let _ = reply.send(result.map_err(ClearError::Provider));
+                }
+            }
             let waiters = waiting.remove(outcome.record).unwrap_or_default();
             match (&outcome.result, outcome.ticket) {
                 (Ok(_), Some(ticket)) if !waiters.is_empty() => {
@@ -247,6 +279,10 @@ impl ZoneTask {
         for waiter in waiting.into_values().flatten() {
             let _ = waiter.reply.send(Ok(()));
         }
+        // Somebody wants it since.
+        for reply in clearing.into_values().flatten() {
+            let _ = reply.send(Err(ClearError::Wanted));
+        }
         for (ticket, waiters) in unsettled {
             let (provider, host, clock) = (provider.clone(), Arc::clone(&host), clock.clone());
             tokio::spawn(async move {
@@ -257,6 +293,20 @@ impl ZoneTask {
             });
         }
         self.look(&*host, looks).await;
+    }
+
+    /// Takes `record`, which is at the host, for a value that is to go now, unless somebody wants it.
+    fn disown(&mut self, now: Timestamp, record: &RecordId) -> bool {
+        let entry = &mut self.entry(record).value;
+        if entry.owners().next().is_some() {
+            return false;
+        }
+        let handle = entry.handle().map(str::to_owned);
+        entry.apply(now, Event::Intended(NOBODY.to_owned()));
+        entry.apply(now, Event::Ensured(Ok(handle)));
+        entry.apply(now, Event::Released(NOBODY.to_owned()));
+        entry.apply(now, Event::Looked(Ok(true)));
+        true
     }
 
     /// What the host was left with at `names`, as far as is known.

@@ -260,10 +260,10 @@ fn bind(key: &DnsName, names: &BTreeSet<DnsName>) -> String {
 }
 
 fn knot(id: &str, key: &DnsName, names: &BTreeSet<DnsName>) -> String {
-    let names = names.iter().map(|name| format!("      - {name}.\n"));
-    let names = names.collect::<String>();
+    let names: Vec<String> = names.iter().map(|name| format!("{name}.")).collect();
+    // Knot takes no list over several lines.
+    let names = names.join(", ");
     format!(
-        "acl:\n  - id: {id}\n    key: {key}\n    action: update\n    update-type: TXT\n    update-owner: name\n    update-owner-match: equal\n    update-owner-name:\n{}",
-        names.trim_end_matches('\n')
+        "acl:\n- id: {id}\n  key: {key}\n  action: update\n  update-type: TXT\n  update-owner: name\n  update-owner-match: equal\n  update-owner-name: [{names}]"
     )
 }
