@@ -2,7 +2,7 @@
 //! what an order needs stays in any case.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use hickory_proto::rr::RecordType;
@@ -202,6 +202,10 @@ fn what_cannot_be_cleaned_is_said_with_whose_move_it_is() {
     complaint("clean-failed", &cleaned, program.directory());
     let www = "_acme-challenge.www.example.test";
     assert_eq!(dns::txt(host.addr(), www), [THEIRS]);
+    // It did not become ours by that.
+    let again = document(&program.run(&["clean", "--json"]).expect_code(1));
+    assert_eq!(count(&again, "foreign", "stays"), 1, "{again}");
+    assert_eq!(again["failures"].as_array().unwrap().len(), 1, "{again}");
 }
 
 #[test]
@@ -243,7 +247,10 @@ fn at_a_host_that_shows_nothing_the_servers_are_asked() {
     let path = program.path("update.sh");
     std::fs::write(&path, script).unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-    killed_with_its_record_in_place(&program);
+    let running = program.start(&["renew", "--log", "trace"]);
+    // A script that runs still has the lock on the store.
+    running.wait_for_nth("provider reply", 2);
+    running.kill();
     let cleaned = document(&program.run(&["clean", "--json"]).expect_code(0));
     assert!(count(&cleaned, "left-over", "removed") > 0, "{cleaned}");
     assert_eq!(count(&cleaned, "foreign", "stays"), 1, "{cleaned}");

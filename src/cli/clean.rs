@@ -196,11 +196,14 @@ fn line(value: &Value, screen: Screen) -> String {
         Fate::Removed => screen.good(&fate),
         Fate::Failed(_) => screen.bad(&fate),
     };
-    let since = value.since.map(|at| format!(" since {}", day(at)));
+    let since = match (value.since, value.standing) {
+        (Some(at), _) => format!(" since {}", day(at)),
+        (None, Standing::Foreign) => " age not known".to_owned(),
+        (None, _) => String::new(),
+    };
     let said = format!(
-        "{}{}: {}",
+        "{}{since}: {}",
         standing(value.standing),
-        since.unwrap_or_default(),
         words::clean(&value.record.value)
     );
     let indent = FATE + 4;
@@ -220,8 +223,8 @@ fn standing(standing: Standing) -> &'static str {
         Standing::InUse => "ours, an order needs it,",
         Standing::LeftOver => "ours, left over",
         Standing::Kept => "ours, at a host that removes none,",
-        Standing::Foreign => "of others, age not known",
-        Standing::Other => "no challenge value, never removed",
+        Standing::Foreign => "of others,",
+        Standing::Other => "no challenge value, never removed,",
     }
 }
 

@@ -232,7 +232,7 @@ impl Ledger {
     }
 
     /// Has `record` removed at its host, whoever put it there, unless an order needs it; answers when the host says that
-    /// it is gone. After a failure its removal goes on by itself.
+    /// it is gone. After a failure its removal goes on by itself, unless the host refused it and it never was ours.
     pub async fn clear(&self, record: RecordId) -> Result<(), ClearError> {
         let requests = self
             .zone(&record.provider, &record.zone, Vec::new())

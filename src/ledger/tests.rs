@@ -303,7 +303,7 @@ async fn a_value_of_others_is_cleared_once_it_is_saved_and_alone() {
     let ledger = ledger(&[("host", &host)], Clock::system()).await;
     let (ours, theirs) = (record("host", "", "ours"), record("host", "", "theirs"));
     ledger.present(owner(1), ours, 60).await.unwrap();
-    host.answer([Answer::Refuse(ErrorKind::Permission)]);
+    host.answer([Answer::Refuse(ErrorKind::Transient)]);
     let refused = ledger.clear(theirs.clone()).await;
     assert!(
         matches!(refused, Err(ClearError::Provider(_))),
@@ -328,4 +328,18 @@ async fn a_value_that_an_order_needs_is_never_cleared() {
     let refused = ledger.clear(record).await;
     assert!(matches!(refused, Err(ClearError::Wanted)), "{refused:?}");
     assert_eq!(host.changes(), [["+a"]]);
+}
+
+#[tokio::test]
+async fn a_value_of_others_that_the_host_keeps_does_not_become_ours() {
+    let host = Host::new(RecordModel::Value);
+    let ledger = ledger(&[("host", &host)], Clock::system()).await;
+    host.answer([Answer::Refuse(ErrorKind::Permission)]);
+    let refused = ledger.clear(record("host", "", "theirs")).await;
+    assert!(
+        matches!(refused, Err(ClearError::Provider(_))),
+        "{refused:?}"
+    );
+    assert!(ledger.quiet(Duration::from_secs(10)).await.is_empty());
+    assert_eq!(host.changes(), [["-theirs"]]);
 }

@@ -49,8 +49,16 @@ pub(super) enum Request {
     },
 }
 
-/// Who waits for values to be gone.
-type Clearing = BTreeMap<RecordId, Vec<oneshot::Sender<Result<(), ClearError>>>>;
+/// Values that a person wants to be gone.
+type Clearing = BTreeMap<RecordId, Cleared>;
+
+/// One of them.
+#[derive(Default)]
+struct Cleared {
+    /// Whether it was kept account of before.
+    was_known: bool,
+    replies: Vec<oneshot::Sender<Result<(), ClearError>>>,
+}
 
 /// Owns a value for as long as it takes to note that it is there and that nobody wants it.
 const NOBODY: &str = "nobody";
@@ -182,8 +190,13 @@ impl ZoneTask {
                     released.push(reply);
                 }
                 Request::Clear { record, reply } => {
+                    let was_known = self.entries.contains_key(&record);
                     if self.disown(now, &record) {
-                        clearing.entry(record).or_default().push(reply);
+                        let cleared = clearing.entry(record).or_insert_with(|| Cleared {
+                            was_known,
+                            ..Cleared::default()
+                        });
+                        cleared.replies.push(reply);
                     } else {
                         let _ = reply.send(Err(ClearError::Wanted));
                     }
@@ -203,7 +216,7 @@ impl ZoneTask {
             for waiter in waiting.into_values().flatten() {
                 let _ = waiter.reply.send(Err(PresentError::Store(again())));
             }
-            for reply in clearing.into_values().flatten() {
+            for reply in clearing.into_values().flat_map(|it| it.replies) {
                 let _ = reply.send(Err(ClearError::Store(again())));
             }
             return;
@@ -251,12 +264,12 @@ impl ZoneTask {
         let (provider, zone) = self.at.clone();
         let mut unsettled: BTreeMap<String, Vec<Waiter>> = BTreeMap::new();
         let told = |outcome: Outcome<'_>| {
-            if !outcome.ensured {
-                for reply in clearing.remove(outcome.record).unwrap_or_default() {
-                    let result = outcome.result.clone().map(drop);
-                    let _ = reply.send(result.map_err(ClearError::Provider));
-                }
-            }
+            let cleared = match outcome.ensured {
+                true => None,
+                false => clearing.remove(outcome.record),
+            };
+            let cleared = cleared.unwrap_or_default();
+            let (record, result) = (outcome.record.clone(), outcome.result.clone().map(drop));
             let waiters = waiting.remove(outcome.record).unwrap_or_default();
             match (&outcome.result, outcome.ticket) {
                 (Ok(_), Some(ticket)) if !waiters.is_empty() => {
@@ -273,6 +286,17 @@ impl ZoneTask {
                 }
             }
             self.told(outcome);
+            // What the host keeps and was never ours is nobody's to follow up.
+            if let Err(error) = &result
+                && !cleared.replies.is_empty()
+                && !cleared.was_known
+                && !error.outcome_unknown()
+            {
+                self.give_up(&record);
+            }
+            for reply in cleared.replies {
+                let _ = reply.send(result.clone().map_err(ClearError::Provider));
+            }
         };
         (batch.perform(&provider, &*host, &zone, &left, &clock, told)).await;
         // Wanted by one and given up by the same before it was asked for.
@@ -280,7 +304,7 @@ impl ZoneTask {
             let _ = waiter.reply.send(Ok(()));
         }
         // Somebody wants it since.
-        for reply in clearing.into_values().flatten() {
+        for reply in clearing.into_values().flat_map(|it| it.replies) {
             let _ = reply.send(Err(ClearError::Wanted));
         }
         for (ticket, waiters) in unsettled {
@@ -307,6 +331,14 @@ impl ZoneTask {
         entry.apply(now, Event::Released(NOBODY.to_owned()));
         entry.apply(now, Event::Looked(Ok(true)));
         true
+    }
+
+    /// Keeps no account of `record` any more, unless somebody wants it.
+    fn give_up(&mut self, record: &RecordId) {
+        let now = self.clock.now();
+        if let Some(entry) = self.entries.get_mut(record) {
+            entry.value.apply(now, Event::Looked(Ok(false)));
+        }
     }
 
     /// What the host was left with at `names`, as far as is known.

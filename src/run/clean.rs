@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_providers::RecordModel;
 use countersign_providers::record::DnsName;
+use countersign_providers::{RecordModel, Remark};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -83,7 +83,7 @@ pub struct Value {
     pub record: RecordId,
     /// Whose it is.
     pub standing: Standing,
-    /// Since when, of ours.
+    /// Since when, where that is known.
     pub since: Option<Timestamp>,
     /// What came of it.
     pub fate: Fate,
@@ -95,7 +95,7 @@ pub struct Value {
 pub enum Standing {
     /// Ours, and an order needs it.
     InUse,
-    /// Ours, and nobody needs it.
+    /// Ours, by the ledger or by its mark at the host, and nobody needs it.
     LeftOver,
     /// Ours, at a host that removes nothing and lets the next value push it out.
     Kept,
@@ -123,25 +123,31 @@ pub async fn clean(
     selection: &Selection,
     orders: Orders,
 ) -> Result<Cleaned, StoreError> {
-    let (entries, run) = match orders {
+    let mut cleaned = Cleaned::default();
+    let (before, run) = match orders {
         Orders::Run => (Ledger::entries(&shared.session).await?, true),
         Orders::Stand(entries) => (entries, false),
     };
-    let mut cleaned = Cleaned::default();
     let mut spots = find(shared, selection, &mut cleaned).await;
     look(shared, &mut spots, &mut cleaned).await;
-    let entries = sort(selection, &mut spots, entries);
+    let mut entries = sort(selection, &mut spots, before);
+    if run {
+        // Orders put values there meanwhile. What they took away was seen for the last time.
+        let now = Ledger::entries(&shared.session).await?;
+        entries.extend(now.into_iter().map(|it| (it.record.clone(), it)));
+    }
     for ((provider, zone, name), spot) in spots {
-        let value = |text: String| {
+        let values = spot.seen.into_iter().map(|value| {
             let record = RecordId {
                 provider: provider.clone(),
                 zone: zone.clone(),
                 name: name.clone(),
-                value: text,
+                value,
             };
-            judged(shared, entries.get(&record), record, run)
-        };
-        let values: Vec<Value> = spot.seen.into_iter().map(value).collect();
+            let remark = spot.remarks.iter().find(|it| it.value == record.value);
+            judged(shared, entries.get(&record), record, remark, run)
+        });
+        let values: Vec<Value> = values.collect();
         if !values.is_empty() {
             cleaned.places.push(Place {
                 asked: spot.asked,
@@ -195,20 +201,29 @@ fn sort(
     kept
 }
 
-fn judged(shared: &Shared, entry: Option<&Entry>, record: RecordId, run: bool) -> Value {
+fn judged(
+    shared: &Shared,
+    entry: Option<&Entry>,
+    record: RecordId,
+    remark: Option<&Remark>,
+    run: bool,
+) -> Value {
     let has_slots = || {
         let host = shared.ledger.host(&record.provider);
         host.is_some_and(|it| matches!(it.traits().model, RecordModel::Slots(_)))
     };
+    let is_marked = remark.is_some_and(|it| it.is_ours);
     let standing = match entry {
         Some(entry) if run && entry.owners().next().is_some() => Standing::InUse,
         Some(_) if has_slots() => Standing::Kept,
         Some(_) => Standing::LeftOver,
         None if has_slots() || !is_challenge_value(&record.value) => Standing::Other,
+        None if is_marked => Standing::LeftOver,
         None => Standing::Foreign,
     };
+    let made = remark.and_then(|it| it.made);
     Value {
-        since: entry.and_then(Entry::since),
+        since: entry.and_then(Entry::since).or(made),
         record,
         standing,
         fate: Fate::Stays,

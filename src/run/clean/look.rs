@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign_providers::clock::later;
 use countersign_providers::record::{DnsName, RrSet, Zone};
-use countersign_providers::{Context, ErrorKind, ProviderError};
+use countersign_providers::{Context, ErrorKind, ProviderError, Remark};
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 
@@ -33,6 +33,8 @@ pub(super) struct Spot {
     /// How to ask its servers, where the host does not show it.
     walk: Option<(Arc<Authority>, Walk)>,
     pub(super) seen: BTreeSet<String>,
+    /// What the host tells of the values besides.
+    pub(super) remarks: Vec<Remark>,
 }
 
 /// By provider, zone and name.
@@ -120,12 +122,21 @@ pub(super) async fn look(shared: &Shared, spots: &mut Spots, cleaned: &mut Clean
     let looks = zones.into_iter();
     let looks = looks.map(|((provider, zone), names)| observe(shared, provider, zone, names));
     let looks: Vec<_> = looks.collect();
-    for (provider, zone, names, seen) in join_all(looks).await {
+    for Seen {
+        provider,
+        zone,
+        names,
+        seen,
+        remarks,
+    } in join_all(looks).await
+    {
         for name in names {
             let at = (provider.clone(), zone.clone(), name.clone());
             let Some(spot) = spots.get_mut(&at) else {
                 continue;
             };
+            let of_name = remarks.iter().filter(|it| it.name == name);
+            spot.remarks.extend(of_name.cloned());
             let failure = match &seen {
                 Ok(sets) => {
                     let sets = sets.iter().filter(|set| set.name == name);
@@ -144,30 +155,43 @@ pub(super) async fn look(shared: &Shared, spots: &mut Spots, cleaned: &mut Clean
     }
 }
 
-async fn observe(
-    shared: &Shared,
+/// What one host showed.
+struct Seen {
     provider: String,
     zone: Zone,
     names: Vec<DnsName>,
-) -> (
-    String,
-    Zone,
-    Vec<DnsName>,
-    Result<Vec<RrSet>, ProviderError>,
-) {
-    let seen = match shared.ledger.host(&provider) {
-        Some(host) => {
-            let context = Context::new(shared.clock.clone(), later(shared.clock.now(), LOOK));
-            let seen = host.observe(&zone, &names, &context);
-            let seen = shared.clock.timeout(LOOK, seen).await;
-            seen.unwrap_or_else(|| {
+    seen: Result<Vec<RrSet>, ProviderError>,
+    remarks: Vec<Remark>,
+}
+
+async fn observe(shared: &Shared, provider: String, zone: Zone, names: Vec<DnsName>) -> Seen {
+    let (mut seen, mut remarks) = (Ok(Vec::new()), Vec::new());
+    if let Some(host) = shared.ledger.host(&provider) {
+        let context = Context::new(shared.clock.clone(), later(shared.clock.now(), LOOK));
+        let look = async {
+            let seen = host.observe(&zone, &names, &context).await?;
+            // It goes without them.
+            let remarks = host.remarks(&zone, &names, &context).await;
+            Ok((seen, remarks.unwrap_or_default()))
+        };
+        seen = match shared.clock.timeout(LOOK, look).await {
+            Some(looked) => looked.map(|(sets, told)| {
+                remarks = told;
+                sets
+            }),
+            None => {
                 let message = format!("the DNS host of {} does not answer", zone.name);
                 Err(ProviderError::new(ErrorKind::Transient, message))
-            })
-        }
-        None => Ok(Vec::new()),
-    };
-    (provider, zone, names, seen)
+            }
+        };
+    }
+    Seen {
+        provider,
+        zone,
+        names,
+        seen,
+        remarks,
+    }
 }
 
 impl Spot {
