@@ -248,7 +248,7 @@ fn at_a_host_that_shows_nothing_the_servers_are_asked() {
     std::fs::write(&path, script).unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
     let running = program.start(&["renew", "--log", "trace"]);
-    // A script that runs still has the lock on the store.
+    // Both are there: a script that outlives its daemon could write the second one late.
     running.wait_for_nth("provider reply", 2);
     running.kill();
     let cleaned = document(&program.run(&["clean", "--json"]).expect_code(0));

@@ -15,7 +15,8 @@ use super::words::{self, count, day, rfc3339, select};
 use crate::config::Config;
 use crate::control::{Ask, Client, ClientError, Reply};
 use crate::daemon::{Daemon, OpenError, open_store};
-use crate::engine::ledger::RecordId;
+use crate::engine::ledger::{Entry, RecordId};
+use crate::engine::names::CertificateName;
 use crate::engine::reaction::Failure;
 use crate::ledger::Ledger;
 use crate::run::clean::{self, Cleaned, Fate, Orders, Place, Selection, Standing, Value};
@@ -62,21 +63,25 @@ async fn perform(
     clock: &Clock,
     screen: Screen,
     options: &Clean,
-    only: BTreeSet<crate::engine::names::CertificateName>,
+    only: BTreeSet<CertificateName>,
 ) -> Result<Ending, CleanError> {
     let selection = Selection {
         only,
         foreign: BTreeSet::new(),
     };
-    let mut cleaned = once(config, clock, &selection).await?;
+    let mut hand = Hand::find(config, clock).await?;
+    let mut cleaned = hand.clean(&selection).await?;
     let foreign: BTreeSet<RecordId> = cleaned.foreign().map(|it| it.record.clone()).collect();
     if options.foreign && !foreign.is_empty() && (options.yes || agrees(&cleaned)) {
-        // Nobody holds the store while a person thinks: everything is looked at anew.
+        if matches!(hand, Hand::Other(_)) {
+            // It does not wait for as long as a person may think.
+            hand = Hand::find(config, clock).await?;
+        }
         let selection = Selection {
             foreign: foreign.clone(),
             ..selection
         };
-        let later = once(config, clock, &selection).await?;
+        let later = hand.clean(&selection).await?;
         cleaned.followed_by(&later, &foreign);
     }
     match options.json {
@@ -96,33 +101,56 @@ async fn perform(
     })
 }
 
-/// By whoever holds the store, else by this process.
-async fn once(
-    config: &Config,
-    clock: &Clock,
-    selection: &Selection,
-) -> Result<Cleaned, CleanError> {
-    if let Some(mut client) = Client::connect(&config.state, clock).await? {
-        let ask = Ask::Clean {
-            names: selection.only.iter().cloned().collect(),
-            foreign: selection.foreign.iter().cloned().collect(),
-        };
-        let Reply::Begun(_) = client.ask(ask).await? else {
-            return Err(client.odd().into());
-        };
-        return match client.next().await? {
-            Some(Reply::Cleaned(cleaned)) => Ok(*cleaned),
-            _ => Err(client.odd().into()),
-        };
+/// Who does it: whoever holds the store, else this process.
+enum Hand {
+    Other(Client),
+    Own {
+        daemon: Daemon,
+        /// What was kept account of before anything was begun.
+        before: Option<Vec<Entry>>,
+    },
+}
+
+impl Hand {
+    async fn find(config: &Config, clock: &Clock) -> Result<Self, CleanError> {
+        if let Some(client) = Client::connect(&config.state, clock).await? {
+            return Ok(Self::Other(client));
+        }
+        let (session, sealer) = open_store(config, clock).await?;
+        // What a dead process left begins to go as soon as the ledger starts.
+        let before = Some(Ledger::entries(&session).await?);
+        let watchers = Watchers::default();
+        let daemon = Daemon::with(config, session, sealer, clock.clone(), watchers).await?;
+        Ok(Self::Own { daemon, before })
     }
-    let (session, sealer) = open_store(config, clock).await?;
-    // What a dead process left begins to go as soon as the ledger starts.
-    let entries = Ledger::entries(&session).await?;
-    let watchers = Watchers::default();
-    let daemon = Daemon::with(config, session, sealer, clock.clone(), watchers).await?;
-    let cleaned = clean::clean(&daemon.shared, selection, Orders::Stand(entries)).await?;
-    daemon.shared.ledger.quiet(QUIET).await;
-    Ok(cleaned)
+
+    async fn clean(&mut self, selection: &Selection) -> Result<Cleaned, CleanError> {
+        match self {
+            Self::Other(client) => {
+                let ask = Ask::Clean {
+                    names: selection.only.iter().cloned().collect(),
+                    foreign: selection.foreign.iter().cloned().collect(),
+                };
+                let Reply::Begun(_) = client.ask(ask).await? else {
+                    return Err(client.odd().into());
+                };
+                match client.next().await? {
+                    Some(Reply::Cleaned(cleaned)) => Ok(*cleaned),
+                    _ => Err(client.odd().into()),
+                }
+            }
+            Self::Own { daemon, before } => {
+                let entries = match before.take() {
+                    Some(entries) => entries,
+                    None => Ledger::entries(&daemon.shared.session).await?,
+                };
+                let orders = Orders::Stand(entries);
+                let cleaned = clean::clean(&daemon.shared, selection, orders).await?;
+                daemon.shared.ledger.quiet(QUIET).await;
+                Ok(cleaned)
+            }
+        }
+    }
 }
 
 /// Lists what would go, and asks.
@@ -197,8 +225,8 @@ fn line(value: &Value, screen: Screen) -> String {
         Fate::Failed(_) => screen.bad(&fate),
     };
     let since = match (value.since, value.standing) {
-        (Some(at), _) => format!(" since {}", day(at)),
-        (None, Standing::Foreign) => " age not known".to_owned(),
+        (Some(at), _) => format!(", since {}", day(at)),
+        (None, Standing::Foreign) => ", age not known".to_owned(),
         (None, _) => String::new(),
     };
     let said = format!(
@@ -220,11 +248,11 @@ fn fate(fate: &Fate) -> &'static str {
 
 fn standing(standing: Standing) -> &'static str {
     match standing {
-        Standing::InUse => "ours, an order needs it,",
+        Standing::InUse => "ours, an order needs it",
         Standing::LeftOver => "ours, left over",
-        Standing::Kept => "ours, at a host that removes none,",
-        Standing::Foreign => "of others,",
-        Standing::Other => "no challenge value, never removed,",
+        Standing::Kept => "ours, at a host that removes none",
+        Standing::Foreign => "of others",
+        Standing::Other => "no challenge value, never removed",
     }
 }
 

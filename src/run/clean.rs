@@ -90,7 +90,7 @@ pub struct Value {
 }
 
 /// Whose a value is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
     /// Ours, and an order needs it.
@@ -147,7 +147,8 @@ pub async fn clean(
             let remark = spot.remarks.iter().find(|it| it.value == record.value);
             judged(shared, entries.get(&record), record, remark, run)
         });
-        let values: Vec<Value> = values.collect();
+        let mut values: Vec<Value> = values.collect();
+        values.sort_by_key(|it| it.standing);
         if !values.is_empty() {
             cleaned.places.push(Place {
                 asked: spot.asked,

@@ -149,12 +149,12 @@ fn what_bears_the_stores_mark_is_cleaned_and_other_marks_are_foreign() {
     }
     let cleaned = program.run(&["clean"]).expect_code(0);
     let line = |what: &str, value: &str| {
-        let line = format!("{what} since 2026-01-02: {}", value.trim_matches('"'));
+        let line = format!("{what}, since 2026-01-02: {}", value.trim_matches('"'));
         assert!(cleaned.stdout.contains(&line), "{line}\n{cleaned:?}");
     };
     line("removed  ours, left over", &marked);
-    line("stays    of others,", &other);
-    line("stays    of others,", &person);
+    line("stays    of others", &other);
+    line("stays    of others", &person);
     let left = scene.api.state().shown(&id);
     assert_eq!(left.len(), 2, "{left:?}");
 }
