@@ -7,7 +7,6 @@ use std::time::Duration;
 use countersign_providers::clock::later;
 use countersign_providers::record::{DnsName, RrSet, Zone};
 use countersign_providers::{Context, ErrorKind, ProviderError, Remark};
-use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 
 use super::{Cleaned, Selection};
@@ -37,8 +36,11 @@ pub(super) struct Spot {
     pub(super) remarks: Vec<Remark>,
 }
 
-/// By provider, zone and name.
-pub(super) type Spots = BTreeMap<(String, Zone, DnsName), Spot>;
+/// A provider, a zone of it, and a name there.
+type At = (String, Zone, DnsName);
+
+/// By where they are.
+pub(super) type Spots = BTreeMap<At, Spot>;
 
 /// Where the challenges lead.
 pub(super) async fn find(shared: &Shared, selection: &Selection, cleaned: &mut Cleaned) -> Spots {
@@ -121,101 +123,94 @@ pub(super) async fn look(shared: &Shared, spots: &mut Spots, cleaned: &mut Clean
     }
     let looks = zones.into_iter();
     let looks = looks.map(|((provider, zone), names)| observe(shared, provider, zone, names));
-    let looks: Vec<_> = looks.collect();
-    for Seen {
-        provider,
-        zone,
-        names,
-        seen,
-        remarks,
-    } in join_all(looks).await
-    {
+    let mut looks = stream::iter(looks).buffer_unordered(TOGETHER);
+    let mut unseen = Vec::new();
+    while let Some((provider, zone, names, seen)) = looks.next().await {
         for name in names {
-            let at = (provider.clone(), zone.clone(), name.clone());
+            let at = (provider.clone(), zone.clone(), name);
             let Some(spot) = spots.get_mut(&at) else {
                 continue;
             };
-            let of_name = remarks.iter().filter(|it| it.name == name);
-            spot.remarks.extend(of_name.cloned());
-            let failure = match &seen {
-                Ok(sets) => {
-                    let sets = sets.iter().filter(|set| set.name == name);
-                    spot.seen.extend(sets.flat_map(|set| set.values.clone()));
-                    continue;
+            match &seen {
+                Ok((sets, remarks)) => spot.note(&at.2, sets, remarks),
+                Err(error) if error.kind == ErrorKind::Unsupported => {
+                    let walk = spot.walk.take();
+                    unseen.extend(walk.map(|(authority, walk)| ask(at, authority, walk)));
                 }
-                Err(error) if error.kind == ErrorKind::Unsupported => match spot.ask().await {
-                    Ok(()) => continue,
-                    Err(failure) => failure,
-                },
-                Err(error) => provider_fault(&spoken(&provider), error).failure,
-            };
-            let asked = spot.asked.iter().cloned();
-            (cleaned.troubles).extend(asked.map(|asked| (asked, failure.clone())));
+                Err(error) => {
+                    let fault = provider_fault(&spoken(&provider), error);
+                    spot.blame(&fault.failure, cleaned);
+                }
+            }
         }
     }
-}
-
-/// What one host showed.
-struct Seen {
-    provider: String,
-    zone: Zone,
-    names: Vec<DnsName>,
-    seen: Result<Vec<RrSet>, ProviderError>,
-    remarks: Vec<Remark>,
-}
-
-async fn observe(shared: &Shared, provider: String, zone: Zone, names: Vec<DnsName>) -> Seen {
-    let (mut seen, mut remarks) = (Ok(Vec::new()), Vec::new());
-    if let Some(host) = shared.ledger.host(&provider) {
-        let context = Context::new(shared.clock.clone(), later(shared.clock.now(), LOOK));
-        let look = async {
-            let seen = host.observe(&zone, &names, &context).await?;
-            // It goes without them.
-            let remarks = host.remarks(&zone, &names, &context).await;
-            Ok((seen, remarks.unwrap_or_default()))
-        };
-        seen = match shared.clock.timeout(LOOK, look).await {
-            Some(looked) => looked.map(|(sets, told)| {
-                remarks = told;
-                sets
-            }),
-            None => {
-                let message = format!("the DNS host of {} does not answer", zone.name);
-                Err(ProviderError::new(ErrorKind::Transient, message))
-            }
-        };
-    }
-    Seen {
-        provider,
-        zone,
-        names,
-        seen,
-        remarks,
+    let mut asks = stream::iter(unseen).buffer_unordered(TOGETHER);
+    while let Some((at, values)) = asks.next().await {
+        match (spots.get_mut(&at), values) {
+            (Some(spot), Ok(values)) => spot.seen.extend(values),
+            (Some(spot), Err(failure)) => spot.blame(&failure, cleaned),
+            (None, _) => {}
+        }
     }
 }
 
 impl Spot {
-    /// Asks every server; what any of them shows is there.
-    async fn ask(&mut self) -> Result<(), Failure> {
-        let Some((authority, walk)) = &self.walk else {
-            return Ok(());
-        };
-        let mut has_answer = false;
-        for observation in authority.dns.observe(walk, &[]).await {
-            if let Outcome::Values(values) = observation.outcome {
-                has_answer = true;
-                self.seen.extend(values);
-            }
+    fn note(&mut self, name: &DnsName, sets: &[RrSet], remarks: &[Remark]) {
+        let sets = sets.iter().filter(|set| set.name == *name);
+        self.seen.extend(sets.flat_map(|set| set.values.clone()));
+        let remarks = remarks.iter().filter(|it| it.name == *name);
+        self.remarks.extend(remarks.cloned());
+    }
+
+    fn blame(&self, failure: &Failure, cleaned: &mut Cleaned) {
+        let asked = self.asked.iter().cloned();
+        (cleaned.troubles).extend(asked.map(|asked| (asked, failure.clone())));
+    }
+}
+
+/// What a host showed and told.
+type Seen = Result<(Vec<RrSet>, Vec<Remark>), ProviderError>;
+
+async fn observe(
+    shared: &Shared,
+    provider: String,
+    zone: Zone,
+    names: Vec<DnsName>,
+) -> (String, Zone, Vec<DnsName>, Seen) {
+    let Some(host) = shared.ledger.host(&provider) else {
+        return (provider, zone, names, Ok(Default::default()));
+    };
+    let context = Context::new(shared.clock.clone(), later(shared.clock.now(), LOOK));
+    let look = async {
+        let sets = host.observe(&zone, &names, &context).await?;
+        // It goes without them.
+        let remarks = host.remarks(&zone, &names, &context).await;
+        Ok((sets, remarks.unwrap_or_default()))
+    };
+    let seen = shared.clock.timeout(LOOK, look).await;
+    let seen = seen.unwrap_or_else(|| {
+        let message = format!("the DNS host of {} does not answer", zone.name);
+        Err(ProviderError::new(ErrorKind::Transient, message))
+    });
+    (provider, zone, names, seen)
+}
+
+/// Asks every server; what any of them shows is there.
+async fn ask(at: At, authority: Arc<Authority>, walk: Walk) -> (At, Result<Vec<String>, Failure>) {
+    let mut answers = Vec::new();
+    for observation in authority.dns.observe(&walk, &[]).await {
+        if let Outcome::Values(values) = observation.outcome {
+            answers.push(values);
         }
-        let sentence = || {
-            format!(
-                "no server of the zone {} answers for {}",
-                walk.zone, walk.owner
-            )
-        };
-        match has_answer {
-            true => Ok(()),
-            false => Err(Failure::new(Whose::DnsHost, sentence())),
-        }
+    }
+    let sentence = || {
+        format!(
+            "no server of the zone {} answers for {}",
+            walk.zone, walk.owner
+        )
+    };
+    match answers.is_empty() {
+        true => (at, Err(Failure::new(Whose::DnsHost, sentence()))),
+        false => (at, Ok(answers.concat())),
     }
 }
