@@ -273,3 +273,20 @@ fn what_was_left_at_a_name_that_leads_elsewhere_now_goes() {
     assert!(count(&cleaned, "left-over", "removed") > 0, "{cleaned}");
     has(&host, &[THEIRS, "v=spf1 -all"]);
 }
+
+/// What is kept account of under the old name is ours under the new one too.
+#[test]
+fn ours_is_known_though_its_provider_has_another_name_now() {
+    let host = host();
+    let pebble = pebble(&host);
+    let program = with_pebble(&host, &pebble, ONE);
+    killed_with_its_record_in_place(&program);
+    let text = std::fs::read_to_string(program.config()).unwrap();
+    program.configure(&text.replace("  office:", "  bind:"));
+    let cleaned = program.run(&["clean", "--json"]).expect_code(1);
+    complaint("clean-renamed", &cleaned, program.directory());
+    let cleaned = document(&cleaned);
+    assert_eq!(count(&cleaned, "left-over", "removed"), 2, "{cleaned}");
+    assert_eq!(count(&cleaned, "foreign", "stays"), 1, "{cleaned}");
+    has(&host, &[THEIRS, "v=spf1 -all"]);
+}

@@ -136,6 +136,12 @@ pub async fn clean(
         let now = Ledger::entries(&shared.session).await?;
         entries.extend(now.into_iter().map(|it| (it.record.clone(), it)));
     }
+    let mut known: BTreeMap<(&DnsName, &str), Vec<&Entry>> = BTreeMap::new();
+    for entry in entries.values() {
+        // Also what was put there by way of a provider that has another name now.
+        let at = (&entry.record.name, entry.record.value.as_str());
+        known.entry(at).or_default().push(entry);
+    }
     for ((provider, zone, name), spot) in spots {
         let values = spot.seen.into_iter().map(|value| {
             let record = RecordId {
@@ -145,7 +151,9 @@ pub async fn clean(
                 value,
             };
             let remark = spot.remarks.iter().find(|it| it.value == record.value);
-            judged(shared, entries.get(&record), record, remark, run)
+            let known = known.get(&(&record.name, record.value.as_str()));
+            let known = known.map(Vec::as_slice).unwrap_or_default();
+            judged(shared, known, record.clone(), remark, run)
         });
         let mut values: Vec<Value> = values.collect();
         values.sort_by_key(|it| it.standing);
@@ -204,7 +212,7 @@ fn sort(
 
 fn judged(
     shared: &Shared,
-    entry: Option<&Entry>,
+    known: &[&Entry],
     record: RecordId,
     remark: Option<&Remark>,
     run: bool,
@@ -214,8 +222,9 @@ fn judged(
         host.is_some_and(|it| matches!(it.traits().model, RecordModel::Slots(_)))
     };
     let is_marked = remark.is_some_and(|it| it.is_ours);
-    let standing = match entry {
-        Some(entry) if run && entry.owners().next().is_some() => Standing::InUse,
+    let is_owned = known.iter().any(|it| it.owners().next().is_some());
+    let standing = match known.first() {
+        Some(_) if run && is_owned => Standing::InUse,
         Some(_) if has_slots() => Standing::Kept,
         Some(_) => Standing::LeftOver,
         None if has_slots() || !is_challenge_value(&record.value) => Standing::Other,
@@ -224,7 +233,7 @@ fn judged(
     };
     let made = remark.and_then(|it| it.made);
     Value {
-        since: entry.and_then(Entry::since).or(made),
+        since: known.iter().find_map(|it| it.since()).or(made),
         record,
         standing,
         fate: Fate::Stays,
