@@ -319,15 +319,7 @@ fn authority(
     known: Option<&Arc<Authority>>,
     account: &Arc<AccountLock>,
 ) -> Result<Arc<Authority>, OpenError> {
-    let name = settings.name.to_string();
-    let trust = match &settings.trust {
-        Some(path) => Some(std::fs::read(path).map_err(|error| OpenError::Trust {
-            path: path.clone(),
-            error,
-            authority: name.clone(),
-        })?),
-        None => None,
-    };
+    let trust = trust(settings)?;
     let looks = settings.dns.as_ref().unwrap_or(&config.dns);
     let same = |known: &&Arc<Authority>| {
         known.settings == *settings && known.trust == trust && known.looks == *looks
@@ -335,21 +327,7 @@ fn authority(
     if let Some(known) = known.filter(same) {
         return Ok(Arc::clone(known));
     }
-    let client = acme::Settings {
-        directory: settings.directory.clone(),
-        trust: trust.clone(),
-        insecure: settings.insecure,
-        hosts: settings.hosts.clone(),
-        user_agent: USER_AGENT.to_owned(),
-    };
-    let client =
-        acme::Client::new(client, clock.clone()).map_err(|fault| OpenError::Authority {
-            authority: name,
-            reason: match &settings.trust {
-                Some(path) => format!("{fault} (`trust` is {})", path.display()),
-                None => fault.to_string(),
-            },
-        })?;
+    let client = client(settings, trust.clone(), clock)?;
     if let Some(word) = known.and_then(|known| known.client.word()) {
         client.recall(word);
     }
@@ -361,6 +339,44 @@ fn authority(
         dns: Dns::new(dns_settings(looks), clock.clone()),
         account: Arc::clone(account),
     }))
+}
+
+/// What its own HTTPS is trusted by besides the system's roots.
+fn trust(settings: &config::Authority) -> Result<Option<Vec<u8>>, OpenError> {
+    let read = |path: &PathBuf| {
+        std::fs::read(path).map_err(|error| OpenError::Trust {
+            path: path.clone(),
+            error,
+            authority: settings.name.to_string(),
+        })
+    };
+    settings.trust.as_ref().map(read).transpose()
+}
+
+fn client(
+    settings: &config::Authority,
+    trust: Option<Vec<u8>>,
+    clock: &Clock,
+) -> Result<acme::Client, OpenError> {
+    let client = acme::Settings {
+        directory: settings.directory.clone(),
+        trust,
+        insecure: settings.insecure,
+        hosts: settings.hosts.clone(),
+        user_agent: USER_AGENT.to_owned(),
+    };
+    acme::Client::new(client, clock.clone()).map_err(|fault| OpenError::Authority {
+        authority: settings.name.to_string(),
+        reason: match &settings.trust {
+            Some(path) => format!("{fault} (`trust` is {})", path.display()),
+            None => fault.to_string(),
+        },
+    })
+}
+
+/// The connection to an authority, for a look at what it says of itself.
+pub fn connection(settings: &config::Authority, clock: &Clock) -> Result<acme::Client, OpenError> {
+    client(settings, trust(settings)?, clock)
 }
 
 fn dns_settings(settings: &config::DnsSettings) -> dns::Settings {

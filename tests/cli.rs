@@ -501,7 +501,7 @@ pub(crate) fn complaint(name: &str, finished: &Finished, directory: &Path) {
 }
 
 /// The text with everything that differs between runs made equal.
-fn same(text: &str, directory: &Path) -> String {
+pub(crate) fn same(text: &str, directory: &Path) -> String {
     let directory = directory.to_string_lossy();
     let text = text.replace(&*directory, "DIR");
     let lines = text.split('\n').map(|line| {

@@ -76,12 +76,14 @@ impl Dice {
     }
 }
 
-const VALID: [&str; 7] = [
+const VALID: [&str; 9] = [
     r#"{"version":1,"ask":"status"}"#,
     r#"{"version":1,"ask":{"history":"example"}}"#,
     r#"{"version":1,"ask":{"history":"nobody-knows-it"}}"#,
     r#"{"version":1,"ask":{"renew":{"names":["example"],"force":false}}}"#,
     r#"{"version":1,"ask":{"renew":{"names":[],"force":true}}}"#,
+    r#"{"version":1,"ask":"accounts"}"#,
+    r#"{"version":1,"ask":{"clean":{"names":["nobody-knows-it"],"foreign":[]}}}"#,
     r#"{"version":2,"ask":"status"}"#,
     r#"{"version":1,"ask":"status","also":null}"#,
 ];

@@ -92,7 +92,7 @@ pub(crate) fn countersign(
     program
 }
 
-fn with_pebble(host: &Host, pebble: &RunningPebble, certificates: &str) -> Countersign {
+pub(crate) fn with_pebble(host: &Host, pebble: &RunningPebble, certificates: &str) -> Countersign {
     countersign(
         host,
         &pebble.directory_url(),
@@ -148,7 +148,7 @@ fn openssl(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-const ONE: &str = "  example:
+pub(crate) const ONE: &str = "  example:
     names: [example.test, \"*.example.test\"]
     deliver: [{files: {directory: \"{dir}/out\"}}]
 ";
@@ -453,7 +453,7 @@ fn records_of_a_certificate_that_was_removed_are_withdrawn() {
 }
 
 /// Killed when the DNS host has the values.
-fn killed_with_its_record_in_place(program: &Countersign) {
+pub(crate) fn killed_with_its_record_in_place(program: &Countersign) {
     let running = program.start(&["renew", "--log", "trace"]);
     running.wait_for("provider reply");
     running.kill();

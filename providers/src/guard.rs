@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::meter::Meter;
 use crate::record::{Change, DnsName, RrSet, Zone};
-use crate::{Context, ErrorKind, Held, Provider, ProviderError, Receipt, Settled, Traits};
+use crate::{Context, ErrorKind, Held, Provider, ProviderError, Receipt, Remark, Settled, Traits};
 
 /// A credential that was refused is tried again after this: hosts lock those out who go on.
 const AFTER_REFUSAL: Duration = Duration::from_secs(60);
@@ -109,6 +109,18 @@ impl Provider for Guard {
             true,
             self.plugin.observe(zone, names, &context).await,
         )
+    }
+
+    async fn remarks(
+        &self,
+        zone: &Zone,
+        names: &[DnsName],
+        context: &Context,
+    ) -> Result<Vec<Remark>, ProviderError> {
+        let context = self.enter(context)?;
+        let remarks = self.plugin.remarks(zone, names, &context).await;
+        // Most plug-ins have none, and do not use the credential for that.
+        self.leave(&context, false, remarks)
     }
 
     async fn apply(

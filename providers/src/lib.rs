@@ -60,6 +60,18 @@ pub trait Provider: Send + Sync {
         context: &Context,
     ) -> Result<Vec<RrSet>, ProviderError>;
 
+    /// What the host tells of the values at `names` besides: which of them it has marked as ours, and when they were made.
+    /// Nothing of a host that keeps no account of that.
+    async fn remarks(
+        &self,
+        zone: &Zone,
+        names: &[DnsName],
+        context: &Context,
+    ) -> Result<Vec<Remark>, ProviderError> {
+        let _ = (zone, names, context);
+        Ok(Vec::new())
+    }
+
     /// Makes all `changes` true, or none where the vendor can do that. `Ok` means that the host vouches for it, by its
     /// reply or by being read back. Foreign values and their TTL stay as they are.
     ///
@@ -118,6 +130,19 @@ fn claimed(name: &DnsName) -> Vec<Held> {
         ..Held::from(zone(name))
     };
     above.map(claim).collect()
+}
+
+/// What a host tells of a value besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// Where it stands.
+    pub name: DnsName,
+    /// The value.
+    pub value: String,
+    /// Whether it bears the mark that values of this store are given.
+    pub is_ours: bool,
+    /// When it was made, where the host says so.
+    pub made: Option<Timestamp>,
 }
 
 /// What a host gives for changes that it has accepted.

@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 
 use crate::record::{Change, DnsName, RrSet, Zone};
 use crate::{
-    Context, ErrorKind, Held, Provider, ProviderError, Receipt, RecordModel, Settled, Traits,
+    Context, ErrorKind, Held, Provider, ProviderError, Receipt, RecordModel, Remark, Settled,
+    Traits,
 };
 
 /// Several plug-ins that hold the same zone.
@@ -114,6 +115,18 @@ impl Provider for Several {
             }
         }
         Ok(sets)
+    }
+
+    async fn remarks(
+        &self,
+        zone: &Zone,
+        names: &[DnsName],
+        context: &Context,
+    ) -> Result<Vec<Remark>, ProviderError> {
+        let parts = self.parts(zone)?;
+        let asked = (self.0.iter().zip(&parts))
+            .map(|((_, plugin), zone)| plugin.remarks(zone, names, context));
+        Ok(self.all(join_all(asked).await)?.concat())
     }
 
     async fn apply(

@@ -44,8 +44,12 @@ pub(super) enum Command {
     Status(Status),
     /// What will happen in the next 30 days, in which order, and what makes it wait; touches nothing
     Plan(Plan),
+    /// The DNS records to create for a certificate or a name, and the least privilege to grant
+    Delegate(Delegate),
     /// Check the configuration and the files it names; uses no network
     Check,
+    /// List the TXT values at the challenge names and remove ours that nobody needs
+    Clean(Clean),
     /// Every step taken for one certificate
     History(History),
     /// What a shell completes, for `source` or the directory of its completions
@@ -83,6 +87,35 @@ pub(super) struct Status {
 #[derive(Args)]
 pub(super) struct Plan {
     /// For programs, with everything
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Delegate {
+    /// Certificates, or names on them
+    #[arg(value_name = "NAME", required = true)]
+    pub(super) names: Vec<String>,
+    /// Delegate into this zone of a provider, in place of the built-in nameserver's
+    #[arg(long, value_name = "ZONE")]
+    pub(super) to: Option<String>,
+    /// For programs
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Clean {
+    /// Only at the names of these certificates
+    #[arg(value_name = "NAME")]
+    pub(super) names: Vec<String>,
+    /// Also remove challenge values of others: each is listed first, and you are asked
+    #[arg(long)]
+    pub(super) foreign: bool,
+    /// Do not ask
+    #[arg(long, requires = "foreign")]
+    pub(super) yes: bool,
+    /// For programs
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -5,6 +5,8 @@
 mod arguments;
 mod ask;
 mod check;
+mod clean;
+mod delegate;
 #[cfg(feature = "demo")]
 mod demo;
 mod history;
@@ -134,6 +136,8 @@ async fn run(arguments: Arguments, passed: PassedSockets) -> Ending {
         }
         Command::Status(options) => status::run(&config, &clock, screen, options).await,
         Command::Plan(options) => plan::run(&config, &clock, screen, options).await,
+        Command::Clean(options) => Box::pin(clean::run(&config, &clock, screen, &options)).await,
+        Command::Delegate(options) => delegate::run(&config, &clock, screen, &options).await,
         Command::Check => check::run(&config, &clock, &arguments.config).await,
         Command::History(options) => history::run(&config, &clock, screen, &options).await,
         Command::Completions(_) | Command::Man => Ending::Done,

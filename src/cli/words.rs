@@ -164,17 +164,17 @@ pub(super) fn known(config: &Config, name: &str) -> Result<CertificateName, Stri
     {
         return Ok(known);
     }
-    let slips = |known: &CertificateName| strsim::osa_distance(name, known.as_str());
-    let near = config.certificates.keys().min_by_key(|known| slips(known));
-    let is_near =
-        |known: &&CertificateName| slips(known) <= (known.as_str().len() / LETTERS_A_SLIP).max(1);
+    let near = near(
+        name,
+        config.certificates.keys().map(CertificateName::as_str),
+    );
     let by_dns_name = config.certificates.iter().find(|(_, certificate)| {
         certificate
             .names
             .iter()
             .any(|known| known.to_string() == name)
     });
-    let hint = match (by_dns_name, near.filter(is_near)) {
+    let hint = match (by_dns_name, near) {
         (Some((known, _)), _) => format!("it is a name on the certificate `{known}`"),
         (None, Some(known)) => format!("did you mean `{known}`?"),
         (None, None) => listed(config),
@@ -185,7 +185,15 @@ pub(super) fn known(config: &Config, name: &str) -> Result<CertificateName, Stri
     ))
 }
 
-fn listed(config: &Config) -> String {
+/// The one of `known` that was meant, unless none is near.
+pub(super) fn near<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let slips = known.map(|known| (strsim::osa_distance(name, known), known));
+    let (slips, near) = slips.min_by_key(|(slips, _)| *slips)?;
+    (slips <= (near.len() / LETTERS_A_SLIP).max(1)).then_some(near)
+}
+
+/// The certificates of the configuration, for whoever named none of them.
+pub(super) fn listed(config: &Config) -> String {
     let names: Vec<&str> = config
         .certificates
         .keys()

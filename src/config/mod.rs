@@ -38,6 +38,13 @@ pub use names::{AuthorityName, ProviderName};
 
 use serde_json::Value;
 
+use crate::engine::names::Identifier;
+
+/// A name on a certificate as people type it, normalised; `None` where it cannot be one.
+pub fn identifier(text: &str) -> Option<Identifier> {
+    names::identifier(text).ok()
+}
+
 /// The JSON schema of a configuration file, for editors; `config/schema.json` is this.
 pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(raw::Root).to_value();

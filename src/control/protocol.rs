@@ -1,8 +1,12 @@
 //! What is asked and answered, version 1.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::engine::ledger::RecordId;
 use crate::engine::names::CertificateName;
+use crate::run::clean::Cleaned;
 use crate::run::journal::Line;
 use crate::run::overview::Overview;
 use crate::run::progress::Progress;
@@ -30,12 +34,21 @@ pub enum Ask {
     Status,
     /// [`Reply::History`] of one certificate.
     History(CertificateName),
+    /// The accounts that are registered: [`Reply::Accounts`].
+    Accounts,
     /// [`Reply::Begun`], then [`Reply::Progress`] of each of those named there until it is finished.
     Renew {
         /// Only these; all when empty.
         names: Vec<CertificateName>,
         /// Also what is not due.
         force: bool,
+    },
+    /// [`Reply::Begun`], then [`Reply::Cleaned`].
+    Clean {
+        /// At the names of these; everywhere when empty.
+        names: Vec<CertificateName>,
+        /// Values of others that are to go as well.
+        foreign: Vec<RecordId>,
     },
 }
 
@@ -47,10 +60,14 @@ pub enum Reply {
     Overview(Box<Overview>),
     /// Every line that is kept, oldest first.
     History(Vec<Line>),
+    /// Their URLs, by the names of their authorities.
+    Accounts(BTreeMap<String, String>),
     /// Those that have something to do.
     Begun(Vec<CertificateName>),
     /// What happened to one of them.
     Progress(CertificateName, Progress),
+    /// Which TXT values were found, and what came of them.
+    Cleaned(Box<Cleaned>),
     /// It is not done: a sentence.
     Refused(String),
 }

@@ -20,6 +20,9 @@ use tokio::task::JoinHandle;
 use super::protocol::{Ask, LONGEST_REQUEST, Reply, Request, VERSION};
 use super::seats::{Guest, Seat, Seats};
 use super::socket;
+use crate::engine::names::CertificateName;
+use crate::run::accounts;
+use crate::run::clean;
 use crate::run::journal;
 use crate::run::overview::Overview;
 use crate::run::progress::Progress;
@@ -255,6 +258,13 @@ impl Connection {
                 Ok(lines) => self.say(&Reply::History(lines)).await,
                 Err(error) => self.refuse(&error.to_string()).await,
             },
+            Ask::Accounts => {
+                let authorities = &shared.config.authorities;
+                match accounts::registered(&shared.session, authorities).await {
+                    Ok(accounts) => self.say(&Reply::Accounts(accounts)).await,
+                    Err(error) => self.refuse(&error.to_string()).await,
+                }
+            }
             Ask::Renew { .. } if !self.seat.guest.is_trusted => {
                 self.refuse("only root and the user that it runs as may ask for a renewal")
                     .await
@@ -266,6 +276,17 @@ impl Connection {
                     ignore_back_off: true,
                 };
                 self.renew(&shared, selection).await
+            }
+            Ask::Clean { .. } if !self.seat.guest.is_trusted => {
+                self.refuse("only root and the user that it runs as may ask for a clean-up")
+                    .await
+            }
+            Ask::Clean { names, foreign } => {
+                let selection = clean::Selection {
+                    only: names.into_iter().collect(),
+                    foreign: foreign.into_iter().collect(),
+                };
+                self.clean(&shared, selection).await
             }
         }
     }
@@ -286,10 +307,7 @@ impl Connection {
 
     /// Has it done, and tells how it goes. Whoever goes away is not waited for: the work goes on.
     async fn renew(&mut self, shared: &Shared, selection: Selection) -> io::Result<()> {
-        let mut unknown = selection.only.iter();
-        if let Some(unknown) = unknown.find(|name| !shared.certificates.contains_key(*name)) {
-            let sentence =
-                format!("it has no certificate `{unknown}`; reload it if that is a new one");
+        if let Some(sentence) = unknown(shared, &selection.only) {
             return self.refuse(&sentence).await;
         }
         let Some(orders) = self.served.orders.clone() else {
@@ -338,6 +356,20 @@ impl Connection {
         Ok(())
     }
 
+    async fn clean(&mut self, shared: &Shared, selection: clean::Selection) -> io::Result<()> {
+        if let Some(sentence) = unknown(shared, &selection.only) {
+            return self.refuse(&sentence).await;
+        }
+        // It may take longer than anybody waits for a first word.
+        let begun = selection.only.iter().cloned().collect();
+        self.say(&Reply::Begun(begun)).await?;
+        shared.look_anew();
+        match clean::clean(shared, &selection, clean::Orders::Run).await {
+            Ok(cleaned) => self.say(&Reply::Cleaned(Box::new(cleaned))).await,
+            Err(error) => self.refuse(&error.to_string()).await,
+        }
+    }
+
     async fn refuse(&mut self, sentence: &str) -> io::Result<()> {
         self.say(&Reply::Refused(sentence.to_owned())).await
     }
@@ -351,4 +383,13 @@ impl Connection {
         self.seat.works();
         written.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
     }
+}
+
+/// Says which of `names` is not configured.
+fn unknown(shared: &Shared, names: &BTreeSet<CertificateName>) -> Option<String> {
+    let mut names = names.iter();
+    let unknown = names.find(|name| !shared.certificates.contains_key(*name))?;
+    Some(format!(
+        "it has no certificate `{unknown}`; reload it if that is a new one"
+    ))
 }

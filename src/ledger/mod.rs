@@ -95,6 +95,23 @@ pub enum PresentError {
     NoProvider(String),
 }
 
+/// Why a value is not known to be gone.
+#[derive(Debug, thiserror::Error)]
+pub enum ClearError {
+    /// The host refused or did not answer; it is asked again later.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// It could not be saved, so the host was not asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no such provider any more.
+    #[error("the provider {0} is not in the configuration any more")]
+    NoProvider(String),
+    /// An order needs it.
+    #[error("an order needs the value")]
+    Wanted,
+}
+
 impl Ledger {
     /// Loads every entry. Owners for whom `lives` is false are forgotten, so that what a dead process left is removed.
     pub async fn start(
@@ -212,6 +229,27 @@ impl Ledger {
             (Ok(()), Ok(result)) => result,
             _ => Err(StoreError::Io("the ledger has stopped".to_owned())),
         }
+    }
+
+    /// Has `record` removed at its host, whoever put it there, unless an order needs it; answers when the host says that
+    /// it is gone. After a failure its removal goes on by itself, unless the host refused it and it never was ours.
+    pub async fn clear(&self, record: RecordId) -> Result<(), ClearError> {
+        let requests = self
+            .zone(&record.provider, &record.zone, Vec::new())
+            .ok_or_else(|| ClearError::NoProvider(record.provider.clone()))?;
+        tracing::debug!(name = %record.name, zone = %record.zone.name, provider = record.provider, "a TXT value is cleared away");
+        let (reply, answer) = oneshot::channel();
+        let sent = requests.send(Request::Clear { record, reply }).await;
+        match (sent, answer.await) {
+            (Ok(()), Ok(result)) => result,
+            _ => Err(StoreError::Io("the ledger has stopped".to_owned()).into()),
+        }
+    }
+
+    /// Every value that is kept account of.
+    pub async fn entries(session: &Session) -> Result<Vec<Entry>, StoreError> {
+        let entries = session.load_all::<Entry>(PREFIX).await?;
+        Ok(entries.into_iter().map(|entry| entry.value).collect())
     }
 
     /// Of a host that is not configured: whoever takes it up again finds that nobody wants the value.

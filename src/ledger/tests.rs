@@ -1,6 +1,6 @@
 //! Plug-ins with faults, slots, handles and tickets, and what the ledger of their zone makes of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -295,4 +295,51 @@ async fn a_zone_at_two_hosts_is_written_at_both() {
     ledger.release(owner(2), record).await.unwrap();
     assert!(ledger.quiet(Duration::from_secs(10)).await.is_empty());
     assert_eq!(one.changes().last().unwrap(), &["-a"]);
+}
+
+#[tokio::test]
+async fn a_value_of_others_is_cleared_once_it_is_saved_and_alone() {
+    let host = Host::new(RecordModel::Value);
+    let ledger = ledger(&[("host", &host)], Clock::system()).await;
+    let (ours, theirs) = (record("host", "", "ours"), record("host", "", "theirs"));
+    ledger.present(owner(1), ours, 60).await.unwrap();
+    host.answer([Answer::Refuse(ErrorKind::Transient)]);
+    let refused = ledger.clear(theirs.clone()).await;
+    assert!(
+        matches!(refused, Err(ClearError::Provider(_))),
+        "{refused:?}"
+    );
+    let kept = Ledger::entries(&ledger.0.session).await.unwrap();
+    assert!(kept.iter().any(|entry| entry.record == theirs), "{kept:?}");
+    ledger.clear(theirs).await.unwrap();
+    assert!(ledger.quiet(Duration::from_secs(10)).await.is_empty());
+    let changes: BTreeSet<String> = host.changes().concat().into_iter().collect();
+    let wanted = ["+ours", "-theirs"].map(str::to_owned);
+    assert_eq!(changes, wanted.into());
+    assert_eq!(Ledger::entries(&ledger.0.session).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_value_that_an_order_needs_is_never_cleared() {
+    let host = Host::new(RecordModel::Value);
+    let ledger = ledger(&[("host", &host)], Clock::system()).await;
+    let record = record("host", "", "a");
+    ledger.present(owner(1), record.clone(), 60).await.unwrap();
+    let refused = ledger.clear(record).await;
+    assert!(matches!(refused, Err(ClearError::Wanted)), "{refused:?}");
+    assert_eq!(host.changes(), [["+a"]]);
+}
+
+#[tokio::test]
+async fn a_value_of_others_that_the_host_keeps_does_not_become_ours() {
+    let host = Host::new(RecordModel::Value);
+    let ledger = ledger(&[("host", &host)], Clock::system()).await;
+    host.answer([Answer::Refuse(ErrorKind::Permission)]);
+    let refused = ledger.clear(record("host", "", "theirs")).await;
+    assert!(
+        matches!(refused, Err(ClearError::Provider(_))),
+        "{refused:?}"
+    );
+    assert!(ledger.quiet(Duration::from_secs(10)).await.is_empty());
+    assert_eq!(host.changes(), [["-theirs"]]);
 }

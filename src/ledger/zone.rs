@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::batch::{Batch, CALL_DEADLINE, Outcome};
 use super::hosts::Hosts;
 use super::settle::settled;
-use super::{Approaching, Inner, Leaving, PREFIX, PresentError, key};
+use super::{Approaching, ClearError, Inner, Leaving, PREFIX, PresentError, key};
 use crate::engine::EffectId;
 use crate::engine::attempt::TTL;
 use crate::engine::ledger::{Effect, Entry, Event, Owner, RecordId};
@@ -43,7 +43,25 @@ pub(super) enum Request {
         record: RecordId,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
+    Clear {
+        record: RecordId,
+        reply: oneshot::Sender<Result<(), ClearError>>,
+    },
 }
+
+/// Values that a person wants to be gone.
+type Clearing = BTreeMap<RecordId, Cleared>;
+
+/// One of them.
+#[derive(Default)]
+struct Cleared {
+    /// Whether it was kept account of before.
+    was_known: bool,
+    replies: Vec<oneshot::Sender<Result<(), ClearError>>>,
+}
+
+/// Owns a value for as long as it takes to note that it is there and that nobody wants it.
+const NOBODY: &str = "nobody";
 
 /// Who waits for a value to be there.
 struct Waiter {
@@ -144,6 +162,7 @@ impl ZoneTask {
     async fn round(&mut self, gathered: Vec<Request>) {
         let mut waiting = std::mem::take(&mut self.held);
         let mut released = Vec::new();
+        let mut clearing = Clearing::new();
         let before = self.entries.clone();
         let now = self.clock.now();
         for request in gathered {
@@ -170,6 +189,18 @@ impl ZoneTask {
                     }
                     released.push(reply);
                 }
+                Request::Clear { record, reply } => {
+                    let was_known = self.entries.contains_key(&record);
+                    if self.disown(now, &record) {
+                        let cleared = clearing.entry(record).or_insert_with(|| Cleared {
+                            was_known,
+                            ..Cleared::default()
+                        });
+                        cleared.replies.push(reply);
+                    } else {
+                        let _ = reply.send(Err(ClearError::Wanted));
+                    }
+                }
             }
         }
         if let Err(error) = self.save().await {
@@ -185,20 +216,28 @@ impl ZoneTask {
             for waiter in waiting.into_values().flatten() {
                 let _ = waiter.reply.send(Err(PresentError::Store(again())));
             }
+            for reply in clearing.into_values().flat_map(|it| it.replies) {
+                let _ = reply.send(Err(ClearError::Store(again())));
+            }
             return;
         }
         for reply in released {
             let _ = reply.send(Ok(()));
         }
         self.publish();
-        self.ask(now, waiting).await;
+        self.ask(now, waiting, clearing).await;
         if let Err(error) = self.save().await {
             // What is kept says "asked": the next process looks again.
             tracing::warn!(zone = %self.at.1.name, "{error}");
         }
     }
 
-    async fn ask(&mut self, now: Timestamp, mut waiting: BTreeMap<RecordId, Vec<Waiter>>) {
+    async fn ask(
+        &mut self,
+        now: Timestamp,
+        mut waiting: BTreeMap<RecordId, Vec<Waiter>>,
+        mut clearing: Clearing,
+    ) {
         let Some(host) = self.hosts.host(&self.at.0) else {
             return;
         };
@@ -225,6 +264,12 @@ impl ZoneTask {
         let (provider, zone) = self.at.clone();
         let mut unsettled: BTreeMap<String, Vec<Waiter>> = BTreeMap::new();
         let told = |outcome: Outcome<'_>| {
+            let cleared = match outcome.ensured {
+                true => None,
+                false => clearing.remove(outcome.record),
+            };
+            let cleared = cleared.unwrap_or_default();
+            let (record, result) = (outcome.record.clone(), outcome.result.clone().map(drop));
             let waiters = waiting.remove(outcome.record).unwrap_or_default();
             match (&outcome.result, outcome.ticket) {
                 (Ok(_), Some(ticket)) if !waiters.is_empty() => {
@@ -241,11 +286,26 @@ impl ZoneTask {
                 }
             }
             self.told(outcome);
+            // What the host keeps and was never ours is nobody's to follow up.
+            if let Err(error) = &result
+                && !cleared.replies.is_empty()
+                && !cleared.was_known
+                && !error.outcome_unknown()
+            {
+                self.give_up(&record);
+            }
+            for reply in cleared.replies {
+                let _ = reply.send(result.clone().map_err(ClearError::Provider));
+            }
         };
         (batch.perform(&provider, &*host, &zone, &left, &clock, told)).await;
         // Wanted by one and given up by the same before it was asked for.
         for waiter in waiting.into_values().flatten() {
             let _ = waiter.reply.send(Ok(()));
+        }
+        // Somebody wants it since.
+        for reply in clearing.into_values().flat_map(|it| it.replies) {
+            let _ = reply.send(Err(ClearError::Wanted));
         }
         for (ticket, waiters) in unsettled {
             let (provider, host, clock) = (provider.clone(), Arc::clone(&host), clock.clone());
@@ -257,6 +317,28 @@ impl ZoneTask {
             });
         }
         self.look(&*host, looks).await;
+    }
+
+    /// Takes `record`, which is at the host, for a value that is to go now, unless somebody wants it.
+    fn disown(&mut self, now: Timestamp, record: &RecordId) -> bool {
+        let entry = &mut self.entry(record).value;
+        if entry.owners().next().is_some() {
+            return false;
+        }
+        let handle = entry.handle().map(str::to_owned);
+        entry.apply(now, Event::Intended(NOBODY.to_owned()));
+        entry.apply(now, Event::Ensured(Ok(handle)));
+        entry.apply(now, Event::Released(NOBODY.to_owned()));
+        entry.apply(now, Event::Looked(Ok(true)));
+        true
+    }
+
+    /// Keeps no account of `record` any more, unless somebody wants it.
+    fn give_up(&mut self, record: &RecordId) {
+        let now = self.clock.now();
+        if let Some(entry) = self.entries.get_mut(record) {
+            entry.value.apply(now, Event::Looked(Ok(false)));
+        }
     }
 
     /// What the host was left with at `names`, as far as is known.

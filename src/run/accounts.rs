@@ -1,5 +1,7 @@
 //! Makes an authority's account ready: key drawn and saved, then registered.
 
+use std::collections::BTreeMap;
+
 use countersign_providers::clock::Clock;
 use countersign_providers::secret::Secret;
 
@@ -11,7 +13,7 @@ use crate::engine::account::{Account, AccountId, Effect, Event};
 use crate::engine::is_ahead;
 use crate::engine::order::CaFault;
 use crate::engine::reaction::{Failure, Whose};
-use crate::store::{Key, Saved, Sealed, StoreError, Write};
+use crate::store::{Key, Saved, Sealed, Session, StoreError, Write};
 
 /// An account that can be used.
 pub struct Ready {
@@ -23,6 +25,22 @@ pub struct Ready {
     pub thumbprint: String,
     /// Its key.
     pub key: AccountKey,
+}
+
+/// The URLs of the accounts that are registered, by the names of their authorities.
+pub async fn registered(
+    session: &Session,
+    authorities: &[config::Authority],
+) -> Result<BTreeMap<String, String>, StoreError> {
+    let mut registered = BTreeMap::new();
+    for authority in authorities {
+        let key = records::account(&id(authority));
+        let account = session.load::<Account>(key).await?;
+        let ready = account.as_ref().and_then(|it| it.value.ready());
+        let url = ready.map(|(url, _)| (authority.name.to_string(), url.to_owned()));
+        registered.extend(url);
+    }
+    Ok(registered)
 }
 
 /// Brings the account of `authority` as far as it goes now. Whoever waited while somebody else tried in vain is told

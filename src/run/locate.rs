@@ -84,7 +84,8 @@ fn dns_fault(error: &DnsError) -> LocateFault {
     LocateFault { failure, transient }
 }
 
-fn provider_fault(name: &str, error: &ProviderError) -> LocateFault {
+/// Why `name` was of no use.
+pub(super) fn provider_fault(name: &str, error: &ProviderError) -> LocateFault {
     let whose = if error.kind.needs_person() {
         Whose::You
     } else {

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod by_hand;
+pub mod clean;
 mod clockwatch;
 pub mod delivering;
 pub mod forecast;

@@ -117,6 +117,48 @@ fn the_usual_order_takes_few_calls_and_each_record_says_whose_it_is() {
     assert_eq!(scene.api.asked(), "zones list batch batch");
 }
 
+/// The store may have been put back from a copy that is older than the record.
+#[test]
+fn what_bears_the_stores_mark_is_cleaned_and_other_marks_are_foreign() {
+    let scene = Scene::new();
+    let id = scene.api.state().zone_id(ZONE);
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&shown);
+    let zone = id.clone();
+    scene.api.decide(move |_, state| {
+        seen.lock().unwrap().extend(state.shown(&zone));
+        Fate::Pass
+    });
+    let program = scene.program("", "[example.test]");
+    program.run(&["renew"]).expect_code(0);
+    let ours = shown.lock().unwrap()[0].clone();
+    let (_, comment) = ours.split_once(" 60 ").unwrap();
+    let [marked, other, person] = ["A", "I", "Q"].map(|it| format!("\"{}\"", it.repeat(43)));
+    {
+        let mut state = scene.api.state();
+        state.add_commented(&id, "TXT", CHALLENGE, &marked, 60, comment);
+        state.add_commented(
+            &id,
+            "TXT",
+            CHALLENGE,
+            &other,
+            60,
+            "countersign of-another-store",
+        );
+        state.add(&id, "TXT", CHALLENGE, &person, 60);
+    }
+    let cleaned = program.run(&["clean"]).expect_code(0);
+    let line = |what: &str, value: &str| {
+        let line = format!("{what}, since 2026-01-02: {}", value.trim_matches('"'));
+        assert!(cleaned.stdout.contains(&line), "{line}\n{cleaned:?}");
+    };
+    line("removed  ours, left over", &marked);
+    line("stays    of others", &other);
+    line("stays    of others", &person);
+    let left = scene.api.state().shown(&id);
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
 #[test]
 fn the_token_is_seen_nowhere_whether_it_is_taken_or_refused() {
     let scene = Scene::new();

@@ -27,6 +27,7 @@ pub struct Zone {
     name: String,
     source: Source,
     rules: Vec<Rule>,
+    acls: Vec<(String, String)>,
     notify: Vec<SocketAddr>,
     awaited: bool,
 }
@@ -59,6 +60,7 @@ impl Zone {
             name: name.to_owned(),
             source,
             rules: vec![],
+            acls: vec![],
             notify: vec![],
             awaited: true,
         }
@@ -80,6 +82,12 @@ impl Zone {
             key: key.name.clone(),
             owners,
         });
+        self
+    }
+
+    /// Grants what the access list `id` grants, whose section `text` is.
+    pub fn acl(mut self, id: &str, text: &str) -> Self {
+        self.acls.push((id.to_owned(), text.to_owned()));
         self
     }
 
@@ -223,6 +231,9 @@ impl Knot {
                 }
             }
         }
+        for (_, section) in self.zones.iter().flat_map(|zone| &zone.acls) {
+            writeln!(text, "{section}").unwrap();
+        }
         // Each change is answered when it is in the zone; the file is left as it was.
         writeln!(
             text,
@@ -269,9 +280,9 @@ impl Knot {
 
 impl Zone {
     fn statement(&self, z: usize) -> String {
-        let acl: String = (0..self.rules.len())
-            .map(|r| format!(", update-{z}-{r}"))
-            .collect();
+        let rules = (0..self.rules.len()).map(|r| format!(", update-{z}-{r}"));
+        let acls = self.acls.iter().map(|(id, _)| format!(", {id}"));
+        let acl: String = rules.chain(acls).collect();
         let file = zone::file_name(&self.name);
         let mut text = format!(
             "- domain: \"{}\"\n  file: {file}\n  acl: [transfer{acl}]\n",

@@ -7,6 +7,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::{Method, StatusCode};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::error::{About, Fault};
 use crate::http::{Ask, Http, Reply};
@@ -50,6 +51,12 @@ pub(super) struct Record {
     pub(super) content: String,
     /// Whole, but some clients of the API wrote it as a fraction.
     pub(super) ttl: f64,
+    /// A text, if any. Whatever else it becomes one day, the rest of the record stays readable.
+    #[serde(default)]
+    pub(super) comment: Value,
+    /// A time in a text.
+    #[serde(default)]
+    pub(super) created_on: Value,
 }
 
 /// What the API tells of a record that it has just made.

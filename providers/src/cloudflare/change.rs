@@ -9,9 +9,9 @@ use super::TTLS;
 use super::api::{Api, Delete, Filter, Post, Record};
 use super::content;
 use super::error::{About, Fault, Meaning};
-use crate::ProviderError;
 use crate::record::{Change, DnsName, RrSet, Verb, Zone};
 use crate::wanted::{Wanted, wanted};
+use crate::{ProviderError, Remark};
 
 /// So often what was looked at may have changed before it is left to the core to come again.
 const ROUNDS: usize = 3;
@@ -63,6 +63,21 @@ impl Editor<'_> {
             }
         });
         Ok(sets.collect())
+    }
+
+    /// What is told of each value at `names` besides.
+    pub(super) async fn remarks(&self, names: &[DnsName]) -> Result<Vec<Remark>, ProviderError> {
+        let there = self.look(names).await?;
+        let asked = names.iter().filter_map(|name| there.get_key_value(name));
+        let remarks = asked.flat_map(|(name, records)| {
+            records.iter().map(|record| Remark {
+                name: name.clone(),
+                value: content::value(&record.content),
+                is_ours: record.comment.as_str() == Some(&self.comment),
+                made: (record.created_on.as_str()).and_then(|it| it.parse().ok()),
+            })
+        });
+        Ok(remarks.collect())
     }
 
     /// Makes `changes` true; the id of each value that is there now, where it is known.

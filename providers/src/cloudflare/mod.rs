@@ -19,7 +19,9 @@ use crate::http::Http;
 use crate::meter::Rate;
 use crate::record::{Change, DnsName, RrSet, Zone};
 use crate::secret::SecretSource;
-use crate::{Context, ErrorKind, Held, Provider, ProviderError, Receipt, RecordModel, Traits};
+use crate::{
+    Context, ErrorKind, Held, Provider, ProviderError, Receipt, RecordModel, Remark, Traits,
+};
 
 use api::Api;
 use change::Editor;
@@ -148,6 +150,19 @@ impl Provider for Cloudflare {
         context: &Context,
     ) -> Result<Vec<RrSet>, ProviderError> {
         self.editor(zone, context).await?.observe(names).await
+    }
+
+    async fn remarks(
+        &self,
+        zone: &Zone,
+        names: &[DnsName],
+        context: &Context,
+    ) -> Result<Vec<Remark>, ProviderError> {
+        let mut remarks = self.editor(zone, context).await?.remarks(names).await?;
+        // Without a name of one's own the mark is that of anybody's.
+        let has_name = self.settings.owner.is_some();
+        remarks.iter_mut().for_each(|it| it.is_ours &= has_name);
+        Ok(remarks)
     }
 
     async fn apply(

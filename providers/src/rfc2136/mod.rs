@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
+use crate::clock::Clock;
 use crate::record::{Change, DnsName, RrSet, Zone};
 use crate::secret::SecretSource;
 use crate::{Context, Held, Provider, ProviderError, Receipt, RecordModel, Traits};
@@ -61,6 +62,19 @@ pub enum Tsig {
         /// Base64.
         secret: SecretSource,
     },
+}
+
+impl Tsig {
+    /// The key's name, read where it is kept. An error is a sentence.
+    pub async fn name(&self, clock: &Clock) -> Result<DnsName, String> {
+        match self {
+            Self::Parts { name, .. } => Ok(name.clone()),
+            Self::KeyFile(_) => {
+                let key = Key::read(self, clock).await;
+                key.map(|key| key.name).map_err(|error| error.to_string())
+            }
+        }
+    }
 }
 
 /// The signing algorithms that are supported (RFC 8945 section 6).

@@ -142,7 +142,21 @@ impl State {
 
     /// Adds a record as a person at the dashboard does.
     pub fn add(&mut self, zone: &str, kind: &str, name: &str, content: &str, ttl: u32) {
-        let record = json!({"type": kind, "name": name, "content": content, "ttl": ttl});
+        self.add_commented(zone, kind, name, content, ttl, "");
+    }
+
+    /// The same with a comment.
+    pub fn add_commented(
+        &mut self,
+        zone: &str,
+        kind: &str,
+        name: &str,
+        content: &str,
+        ttl: u32,
+        comment: &str,
+    ) {
+        let record =
+            json!({"type": kind, "name": name, "content": content, "ttl": ttl, "comment": comment});
         if let Err(Refusal(_, code, words, _)) = self.create(zone, &record) {
             panic!("{record} is refused with {code}: {words}");
         }

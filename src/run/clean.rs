@@ -1,0 +1,352 @@
+//! Clean-up because a person asks: which TXT values stand at the challenge names, whose they are, and the removal of
+//! those that nobody needs.
+//!
+//! A value goes by itself, never its RRset, and by way of the ledger: it is saved before the host is asked, and one that
+//! an order needs stays. What is not ours goes only where it was named, and only if it has the form of a challenge value.
+
+mod look;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_providers::record::DnsName;
+use countersign_providers::{RecordModel, Remark};
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::journal::Journal;
+use super::locate::provider_fault;
+use super::shared::Shared;
+use crate::engine::ledger::{Entry, RecordId, State};
+use crate::engine::names::CertificateName;
+use crate::engine::reaction::{Failure, Whose};
+use crate::ledger::{ClearError, Ledger, spoken};
+use crate::store::StoreError;
+use look::{Spots, find, look};
+
+/// How long a SHA-256 is, which is what a challenge value is made of (RFC 8555 section 8.4).
+const DIGEST: usize = 32;
+
+/// What a person asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// At the names of these certificates; of all, and wherever else something of ours is, when empty.
+    pub only: BTreeSet<CertificateName>,
+    /// Values of others that are to go as well.
+    pub foreign: BTreeSet<RecordId>,
+}
+
+/// Whether orders go on meanwhile.
+#[derive(Debug)]
+pub enum Orders {
+    /// They do: what they own stays.
+    Run,
+    /// Nobody but us has the store, and these were its entries: what stopped orders left may go, and is put back by them
+    /// when they go on.
+    Stand(Vec<Entry>),
+}
+
+/// What was found, and what came of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Cleaned {
+    /// How many challenge names were looked at.
+    pub looked: usize,
+    /// Where something stands, in the order of the names.
+    pub places: Vec<Place>,
+    /// Challenge names at which nobody could look, and why.
+    pub troubles: Vec<(DnsName, Failure)>,
+}
+
+/// Where values stand.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Place {
+    /// The challenge names that lead there.
+    pub asked: BTreeSet<DnsName>,
+    /// The certificates that they belong to.
+    pub certificates: BTreeSet<CertificateName>,
+    /// The name itself.
+    pub name: DnsName,
+    /// Its zone.
+    pub zone: DnsName,
+    /// The provider that holds it.
+    pub provider: String,
+    /// What stands there.
+    pub values: Vec<Value>,
+}
+
+/// One value.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Value {
+    /// Which.
+    pub record: RecordId,
+    /// Whose it is.
+    pub standing: Standing,
+    /// Since when, where that is known.
+    pub since: Option<Timestamp>,
+    /// What came of it.
+    pub fate: Fate,
+}
+
+/// Whose a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Ours, and an order needs it.
+    InUse,
+    /// Ours, by the ledger or by its mark at the host, and nobody needs it.
+    LeftOver,
+    /// Ours, at a host that removes nothing and lets the next value push it out.
+    Kept,
+    /// Somebody else's answer to a challenge.
+    Foreign,
+    /// Something else, which is never removed.
+    Other,
+}
+
+/// What came of a value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// It is there.
+    Stays,
+    /// It is gone.
+    Removed,
+    /// It was to go, and may still be there.
+    Failed(Failure),
+}
+
+/// Looks, removes what is ours and not needed, and those of `selection.foreign` that are still there.
+pub async fn clean(
+    shared: &Shared,
+    selection: &Selection,
+    orders: Orders,
+) -> Result<Cleaned, StoreError> {
+    let mut cleaned = Cleaned::default();
+    let (before, run) = match orders {
+        Orders::Run => (Ledger::entries(&shared.session).await?, true),
+        Orders::Stand(entries) => (entries, false),
+    };
+    let mut spots = find(shared, selection, &mut cleaned).await;
+    look(shared, &mut spots, &mut cleaned).await;
+    let mut entries = sort(selection, &mut spots, before);
+    if run {
+        // Orders put values there meanwhile. What they took away was seen for the last time.
+        let now = Ledger::entries(&shared.session).await?;
+        entries.extend(now.into_iter().map(|it| (it.record.clone(), it)));
+    }
+    let mut known: BTreeMap<(&DnsName, &str), Vec<&Entry>> = BTreeMap::new();
+    for entry in entries.values() {
+        // Also what was put there by way of a provider that has another name now.
+        let at = (&entry.record.name, entry.record.value.as_str());
+        known.entry(at).or_default().push(entry);
+    }
+    for ((provider, zone, name), spot) in spots {
+        let values = spot.seen.into_iter().map(|value| {
+            let record = RecordId {
+                provider: provider.clone(),
+                zone: zone.clone(),
+                name: name.clone(),
+                value,
+            };
+            let remark = spot.remarks.iter().find(|it| it.value == record.value);
+            let known = known.get(&(&record.name, record.value.as_str()));
+            let known = known.map(Vec::as_slice).unwrap_or_default();
+            judged(shared, known, record.clone(), remark, run)
+        });
+        let mut values: Vec<Value> = values.collect();
+        values.sort_by_key(|it| it.standing);
+        if !values.is_empty() {
+            cleaned.places.push(Place {
+                asked: spot.asked,
+                certificates: spot.certificates,
+                provider: spoken(&provider),
+                name,
+                zone: zone.name,
+                values,
+            });
+        }
+    }
+    cleaned.places.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut removals = Vec::new();
+    for (nth, place) in cleaned.places.iter_mut().enumerate() {
+        for value in std::mem::take(&mut place.values) {
+            let entry = entries.get(&value.record).cloned();
+            let certificates = place.certificates.clone();
+            let removal = remove(shared, selection, certificates, value, entry);
+            removals.push(async move { (nth, removal.await) });
+        }
+    }
+    // All at once, so that those of one zone go together.
+    for (nth, value) in join_all(removals).await {
+        cleaned.places[nth].values.push(value?);
+    }
+    Ok(cleaned)
+}
+
+/// Adds what the ledger knows of at these names and, where no certificate was named, everywhere else.
+fn sort(
+    selection: &Selection,
+    spots: &mut Spots,
+    entries: Vec<Entry>,
+) -> BTreeMap<RecordId, Entry> {
+    let asked: BTreeSet<DnsName> = spots.values().flat_map(|it| it.asked.clone()).collect();
+    let mut kept = BTreeMap::new();
+    for entry in entries {
+        let record = &entry.record;
+        let at = (
+            record.provider.clone(),
+            record.zone.clone(),
+            record.name.clone(),
+        );
+        let is_meant = selection.only.is_empty() || asked.contains(&record.name);
+        if entry.state() != State::Watched && (is_meant || spots.contains_key(&at)) {
+            let spot = spots.entry(at).or_default();
+            spot.seen.insert(record.value.clone());
+        }
+        kept.insert(record.clone(), entry);
+    }
+    kept
+}
+
+fn judged(
+    shared: &Shared,
+    known: &[&Entry],
+    record: RecordId,
+    remark: Option<&Remark>,
+    run: bool,
+) -> Value {
+    let has_slots = || {
+        let host = shared.ledger.host(&record.provider);
+        host.is_some_and(|it| matches!(it.traits().model, RecordModel::Slots(_)))
+    };
+    let is_marked = remark.is_some_and(|it| it.is_ours);
+    let is_owned = known.iter().any(|it| it.owners().next().is_some());
+    let standing = match known.first() {
+        Some(_) if run && is_owned => Standing::InUse,
+        Some(_) if has_slots() => Standing::Kept,
+        Some(_) => Standing::LeftOver,
+        None if has_slots() || !is_challenge_value(&record.value) => Standing::Other,
+        None if is_marked => Standing::LeftOver,
+        None => Standing::Foreign,
+    };
+    let made = remark.and_then(|it| it.made);
+    Value {
+        since: known.iter().find_map(|it| it.since()).or(made),
+        record,
+        standing,
+        fate: Fate::Stays,
+    }
+}
+
+/// Whether `value` has the form of an answer to a challenge.
+fn is_challenge_value(value: &str) -> bool {
+    (URL_SAFE_NO_PAD.decode(value)).is_ok_and(|digest| digest.len() == DIGEST)
+}
+
+async fn remove(
+    shared: &Shared,
+    selection: &Selection,
+    certificates: BTreeSet<CertificateName>,
+    mut value: Value,
+    entry: Option<Entry>,
+) -> Result<Value, StoreError> {
+    let record = &value.record;
+    match value.standing {
+        Standing::LeftOver => {
+            for owner in entry.iter().flat_map(Entry::owners) {
+                (shared.ledger.release(owner.clone(), record.clone())).await?;
+            }
+        }
+        Standing::Foreign if selection.foreign.contains(record) => {
+            let what = format!(
+                "a person had the value {} of others removed at {}",
+                record.value, record.name
+            );
+            let mut writes = Vec::new();
+            for certificate in certificates {
+                let mut journal = Journal::new(certificate.clone(), 0);
+                journal.note(shared.clock.now(), what.clone());
+                writes.extend(journal.take());
+            }
+            // Before it is done: what is gone cannot be looked up any more.
+            shared.session.commit(&[], &writes).await?;
+        }
+        _ => return Ok(value),
+    }
+    value.fate = match shared.ledger.clear(record.clone()).await {
+        Ok(()) => Fate::Removed,
+        Err(ClearError::Wanted) => {
+            value.standing = Standing::InUse;
+            Fate::Stays
+        }
+        Err(ClearError::Provider(error)) => {
+            Fate::Failed(provider_fault(&spoken(&record.provider), &error).failure)
+        }
+        Err(error @ ClearError::NoProvider(_)) => {
+            let sentence = format!("{error}; delete the record there by hand");
+            Fate::Failed(Failure::new(Whose::You, sentence))
+        }
+        Err(ClearError::Store(error)) => return Err(error),
+    };
+    Ok(value)
+}
+
+impl Cleaned {
+    /// What somebody else may need, and is listed before it goes.
+    pub fn foreign(&self) -> impl Iterator<Item = &Value> {
+        let values = self.places.iter().flat_map(|place| &place.values);
+        values.filter(|it| it.standing == Standing::Foreign && it.fate == Fate::Stays)
+    }
+
+    /// Notes what came of the values of `asked` when they were asked for.
+    pub fn followed_by(&mut self, later: &Self, asked: &BTreeSet<RecordId>) {
+        let all = later.places.iter().flat_map(|place| &place.values);
+        let fates: BTreeMap<&RecordId, &Value> = all.map(|it| (&it.record, it)).collect();
+        let values = self.places.iter_mut().flat_map(|place| &mut place.values);
+        for value in values.filter(|it| asked.contains(&it.record)) {
+            match fates.get(&value.record) {
+                Some(now) => *value = (*now).clone(),
+                // Somebody was faster.
+                None if later.troubles.is_empty() => value.fate = Fate::Removed,
+                None => {}
+            }
+        }
+        for trouble in &later.troubles {
+            if !self.troubles.iter().any(|(name, _)| *name == trouble.0) {
+                self.troubles.push(trouble.clone());
+            }
+        }
+    }
+
+    /// Whether everything that was to go is gone, and everybody could be asked.
+    pub fn is_good(&self) -> bool {
+        let mut values = self.places.iter().flat_map(|place| &place.values);
+        self.troubles.is_empty() && !values.any(|it| matches!(it.fate, Fate::Failed(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_challenge_value;
+
+    #[test]
+    fn only_what_could_be_a_digest_has_the_form_of_an_answer() {
+        assert!(is_challenge_value(&"A".repeat(43)));
+        assert!(is_challenge_value(&format!("{}-_8", "a0".repeat(20))));
+        let verification = format!("google-site-verification={}", "A".repeat(18));
+        for other in [
+            "",
+            "v=spf1 -all",
+            &"A".repeat(42),
+            &"A".repeat(44),
+            &format!("{}=", "A".repeat(43)),
+            // 43 characters, of which the last has bits that no digest fills.
+            &format!("{}B", "A".repeat(42)),
+            &verification,
+        ] {
+            assert!(!is_challenge_value(other), "{other}");
+        }
+    }
+}
