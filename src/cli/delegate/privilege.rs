@@ -136,7 +136,7 @@ impl Privilege {
             ),
             ProviderSettings::AcmeDns(_) => {}
             ProviderSettings::Manual => self.notes.push(
-                "No credential: a person adds these records by hand, at each renewal. With the CNAMEs above that is done once.".to_owned(),
+                "No credential: a person adds the records by hand, at each renewal. Delegated by CNAME to a zone that Countersign may change, that is done once.".to_owned(),
             ),
             _ => self.notes.push(
                 "A credential that may read and change TXT records of the zones that hold these names, and nothing else as far as the host can say so. If it can only grant whole zones, delegate to a small one.".to_owned(),
