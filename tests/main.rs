@@ -22,6 +22,7 @@ mod hosts;
 mod includes;
 mod issuance;
 mod kill;
+mod kit;
 mod logs;
 mod manifest;
 mod monitoring;

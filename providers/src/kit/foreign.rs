@@ -127,15 +127,19 @@ async fn removed(bench: &Bench<'_>) -> Verdict {
     bench.serves(&name, &[], None).await
 }
 
+/// The names above, beside and below [`NAME`].
+pub(super) const NEIGHBOURS: [&str; 3] = [
+    "neighbours",
+    "neighbours-0.neighbours",
+    "neighbours-2.neighbours-1.neighbours",
+];
+/// The one that is changed.
+pub(super) const NAME: &str = "neighbours-1.neighbours";
+
 async fn neighbours(bench: &Bench<'_>) -> Verdict {
-    let name = bench.name("neighbours-1.neighbours")?;
-    let others = [
-        "neighbours",
-        "neighbours-0.neighbours",
-        "neighbours-2.neighbours-1.neighbours",
-    ];
+    let name = bench.name(NAME)?;
     let mut ttls = Vec::new();
-    for label in others {
+    for label in NEIGHBOURS {
         let other = bench.name(label)?;
         let ttl = bench.foreign(&other, "theirs").await?;
         ttls.push((other, ttl));

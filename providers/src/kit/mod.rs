@@ -198,6 +198,11 @@ pub fn labels() -> Vec<String> {
         std::iter::once(case.id.to_owned()).chain(several)
     });
     let many = (0..MANY).map(|nth| format!("many-{nth}"));
-    let long = [values::longest_label(), values::deep_label(usize::MAX)];
-    labels.chain(many).chain(long).collect()
+    let own = [values::longest_label(), values::deep_label(usize::MAX)];
+    let named = [values::IDN, foreign::NAME];
+    let named = named
+        .into_iter()
+        .chain(foreign::NEIGHBOURS)
+        .map(str::to_owned);
+    labels.chain(many).chain(own).chain(named).collect()
 }

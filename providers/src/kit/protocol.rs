@@ -178,7 +178,9 @@ async fn begin(bench: &Bench<'_>) -> Result<Talk, Stop> {
 async fn initialized(bench: &Bench<'_>) -> Verdict {
     let program = program(bench)?;
     let mut talk = Talk::start(program)?;
-    let answer = talk.ask("initialize", initialize(program, 1, 1)).await?;
+    let answer = talk
+        .ask("initialize", initialize(program, 1, 1).await?)
+        .await?;
     let result = &answer["result"];
     let model = result["model"].as_str().unwrap_or_default();
     let is_said = result["protocol"] == json!(1)
@@ -194,7 +196,9 @@ async fn initialized(bench: &Bench<'_>) -> Verdict {
 async fn wider(bench: &Bench<'_>) -> Verdict {
     let program = program(bench)?;
     let mut talk = Talk::start(program)?;
-    let answer = talk.ask("initialize", initialize(program, 1, 9)).await?;
+    let answer = talk
+        .ask("initialize", initialize(program, 1, 9).await?)
+        .await?;
     match answer["result"]["protocol"].as_u64() {
         Some(1..=9) => Ok(()),
         _ => failed(format!(
@@ -208,7 +212,7 @@ async fn none(bench: &Bench<'_>) -> Verdict {
     let program = program(bench)?;
     let mut talk = Talk::start(program)?;
     let answer = talk
-        .ask("initialize", initialize(program, 1000, 1001))
+        .ask("initialize", initialize(program, 1000, 1001).await?)
         .await?;
     let own = answer["result"]["protocol"].as_u64();
     let is_refused = answer["error"]["data"]["kind"] == "unsupported";

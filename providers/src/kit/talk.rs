@@ -34,7 +34,7 @@ pub(super) struct Talk {
 
 impl Talk {
     pub(super) fn start(program: &Program) -> Result<Self, Stop> {
-        let started = command(&program.command).and_then(|mut command| {
+        let started = command(&program.settings().command).and_then(|mut command| {
             command.stdin(Stdio::piped()).stderr(Stdio::null());
             Group::start(command)
         });
@@ -48,7 +48,7 @@ impl Talk {
             group,
             stdin,
             lines: Lines::new(stdout, MAX_LINE),
-            clock: program.clock.clone(),
+            clock: program.clock().clone(),
             last: 0,
         })
     }
@@ -56,7 +56,9 @@ impl Talk {
     /// Started, and `initialize` was answered.
     pub(super) async fn begin(program: &Program) -> Result<Self, Stop> {
         let mut talk = Self::start(program)?;
-        let answer = talk.ask("initialize", initialize(program, 1, 1)).await?;
+        let answer = talk
+            .ask("initialize", initialize(program, 1, 1).await?)
+            .await?;
         match answer.get("result") {
             Some(_) => Ok(talk),
             None => failed(format!("`initialize` is answered with {}", shown(&answer))),
@@ -186,13 +188,21 @@ impl Talk {
 }
 
 /// The parameters of `initialize` for versions from `min` to `max`.
-pub(super) fn initialize(program: &Program, min: u64, max: u64) -> Value {
-    json!({
+pub(super) async fn initialize(program: &Program, min: u64, max: u64) -> Result<Value, Stop> {
+    let settings = program.settings();
+    let mut secrets = serde_json::Map::new();
+    for (name, source) in &settings.secrets {
+        let unreadable = |error| Stop::Failed(format!("the secret {name} cannot be had: {error}"));
+        let secret = source.read(program.clock()).await.map_err(unreadable)?;
+        let text = secret.expose_text().map_err(unreadable)?;
+        secrets.insert(name.clone(), json!(text));
+    }
+    Ok(json!({
         "protocol": {"min": min, "max": max},
         "host": {"name": "countersign", "version": env!("CARGO_PKG_VERSION")},
-        "config": program.config,
-        "secrets": {},
-    })
+        "config": settings.config,
+        "secrets": secrets,
+    }))
 }
 
 /// A message in short.
