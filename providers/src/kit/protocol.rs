@@ -391,23 +391,11 @@ async fn cut(bench: &Bench<'_>) -> Verdict {
     talk.request("zones", json!({"name": "nobody-has-this.invalid"}))
         .await?;
     talk.cut("{\"jsonrpc\":\"2.0\",\"id\":99,\"meth").await?;
-    let mut answered = 0;
-    // Whatever it makes of half a line, it is no more than one answer.
-    while let Ok(Some(_)) = talk.next().await {
-        answered += 1;
-    }
-    match answered {
-        0..=2 => {
-            ends(
-                talk,
-                "the end of its standard input in the middle of a line",
-            )
-            .await
-        }
-        _ => failed(format!(
-            "it says {answered} things after the end of its input"
-        )),
-    }
+    ends(
+        talk,
+        "the end of its standard input in the middle of a line",
+    )
+    .await
 }
 
 async fn ends(mut talk: Talk, after: &str) -> Verdict {

@@ -16,7 +16,7 @@ use super::bench::{Stop, failed};
 use super::program::Program;
 
 /// What has not come after this never will.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// So much is shown of a line.
 const SHOWN: usize = 100;
 /// Milliseconds that requests leave.
