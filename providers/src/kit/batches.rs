@@ -4,7 +4,8 @@ use futures_util::FutureExt as _;
 
 use crate::record::{Change, DnsName, Verb};
 
-use super::bench::{Bench, Stop, absent, ensure, failed};
+use super::bench::{Bench, Stop, failed};
+use super::told::{absent, ensure};
 use super::{Case, MANY, Needs, Verdict};
 
 const GROUP: &str = "batches";

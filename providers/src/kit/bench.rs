@@ -1,15 +1,15 @@
 //! A plug-in and its world as cases use them: every verb with its failure in words, and a list of what was written.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::record::{Change, DnsName, RrSet, Verb, Zone};
-use crate::words::{listed, printable};
+use crate::words::listed;
 use crate::{Context, ErrorKind, Provider, ProviderError, Receipt, RecordModel};
 
+use super::told::{Shown, Told, absent, kind};
 use super::world::World;
 use super::{FOREIGN_TTL, TTL};
 
@@ -23,8 +23,6 @@ const CLEANINGS: usize = 3;
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// A writer that is overtaken tries again, as the core would; more often than this it starves.
 const TRIES: usize = 40;
-/// More of a value is not shown.
-const SHOWN: usize = 60;
 
 /// Why a case ended before its end.
 pub(super) enum Stop {
@@ -50,23 +48,6 @@ pub(super) fn refused(verb: &str, error: &ProviderError) -> Stop {
         kind(error.kind),
         error.message
     ))
-}
-
-/// What a class of errors is called in the protocol and in manifests.
-pub(super) fn kind(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::Auth => "auth",
-        ErrorKind::Permission => "permission",
-        ErrorKind::ZoneMissing => "zone-missing",
-        ErrorKind::ZoneAmbiguous => "zone-ambiguous",
-        ErrorKind::Conflict => "conflict",
-        ErrorKind::RateLimited { .. } => "rate-limited",
-        ErrorKind::Quota => "quota",
-        ErrorKind::Invalid => "invalid",
-        ErrorKind::Transient => "transient",
-        ErrorKind::Unsupported => "unsupported",
-        ErrorKind::Fatal => "fatal",
-    }
 }
 
 /// A plug-in and its world.
@@ -390,66 +371,4 @@ impl<'a> Bench<'a> {
 
 pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The `ensure` of `value` at `name`.
-pub(crate) fn ensure(name: &DnsName, value: &str) -> Change {
-    change(Verb::Ensure, name, value)
-}
-
-/// The `absent` of `value` at `name`.
-pub(crate) fn absent(name: &DnsName, value: &str) -> Change {
-    change(Verb::Absent, name, value)
-}
-
-fn change(verb: Verb, name: &DnsName, value: &str) -> Change {
-    Change {
-        verb,
-        name: name.clone(),
-        value: value.to_owned(),
-        ttl: TTL,
-        handle: None,
-    }
-}
-
-pub(super) fn set(name: &DnsName, values: &[&str], ttl: Option<u32>) -> RrSet {
-    RrSet {
-        name: name.clone(),
-        ttl,
-        values: values.iter().map(|value| (*value).to_owned()).collect(),
-    }
-}
-
-/// Changes in words.
-pub(super) struct Told<'c>(pub(super) &'c [Change]);
-
-impl fmt::Display for Told<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = self.0.iter().map(|change| {
-            let verb = match change.verb {
-                Verb::Ensure => "ensure",
-                Verb::Absent => "absent",
-            };
-            let value = printable(&change.value, SHOWN);
-            format!("{verb} \"{value}\" at {}", change.name)
-        });
-        let words: Vec<String> = words.collect();
-        f.write_str(&listed(&words))
-    }
-}
-
-/// Values in words.
-pub(super) struct Shown<'v>(pub(super) &'v [&'v str]);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("nothing");
-        }
-        let words = self
-            .0
-            .iter()
-            .map(|value| format!("\"{}\"", printable(value, SHOWN)));
-        f.write_str(&listed(&words.collect::<Vec<_>>()))
-    }
 }

@@ -7,7 +7,8 @@ use futures_util::FutureExt as _;
 use crate::Settled;
 use crate::words::{listed, printable};
 
-use super::bench::{Bench, Stop, absent, ensure, failed, lock, refused};
+use super::bench::{Bench, Stop, failed, lock, refused};
+use super::told::{absent, ensure};
 use super::{Case, Needs, Verdict};
 
 const GROUP: &str = "the end";

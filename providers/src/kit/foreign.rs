@@ -4,7 +4,8 @@ use futures_util::FutureExt as _;
 
 use crate::record::{Change, DnsName};
 
-use super::bench::{Bench, absent, ensure, set};
+use super::bench::Bench;
+use super::told::{absent, ensure, set};
 use super::{Case, FOREIGN_TTL, Needs, TTL, Verdict};
 
 const GROUP: &str = "others";

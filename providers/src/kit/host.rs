@@ -1,16 +1,14 @@
 //! Cases about hosts that refuse, fail and mean harm, where the kit itself serves the host.
 
-use std::time::Duration;
-
 use futures_util::FutureExt as _;
 
-use crate::clock::later;
 use crate::manifest::mirror::{Mirror, Trouble, ZONE};
-use crate::record::{Change, DnsName};
+use crate::record::Change;
 use crate::{ErrorKind, ProviderError, Settled};
 
-use super::bench::{Bench, Stop, absent, ensure, failed, kind, lock, refused};
-use super::{Case, Needs, Verdict};
+use super::bench::{Bench, Stop, failed, lock, refused};
+use super::told::{absent, ensure, kind};
+use super::{Case, Needs, Verdict, trouble};
 
 const GROUP: &str = "host";
 
@@ -58,80 +56,80 @@ pub(super) static CASES: [Case; 21] = [
         |it| map(it).boxed(),
     ),
     Case::new(GROUP, "busy", Needs::Values, "429 is rate-limited", |it| {
-        busy(it, None).boxed()
+        trouble::busy(it, None).boxed()
     }),
     Case::new(
         GROUP,
         "busy-after",
         Needs::Values,
         "429 with Retry-After is rate-limited for so long",
-        |it| busy(it, Some(7)).boxed(),
+        |it| trouble::busy(it, Some(7)).boxed(),
     ),
     Case::new(GROUP, "down", Needs::Values, "5xx is transient", |it| {
-        down(it).boxed()
+        trouble::down(it).boxed()
     }),
     Case::new(
         GROUP,
         "down-midway",
         Needs::Values,
         "5xx after the first of several changes says that some were made, and the same call again makes the rest",
-        |it| midway(it).boxed(),
+        |it| trouble::midway(it).boxed(),
     ),
     Case::new(
         GROUP,
         "lost-reply",
         Needs::Values,
         "a change whose reply was lost may have been made, and the same call again leaves one value",
-        |it| lost(it).boxed(),
+        |it| trouble::lost(it).boxed(),
     ),
     Case::new(
         GROUP,
         "silent",
         Needs::Values,
         "a host that does not answer is given up at the deadline, as transient",
-        |it| silent(it).boxed(),
+        |it| trouble::silent(it).boxed(),
     ),
     Case::new(
         GROUP,
         "garbage",
         Needs::Values,
         "a page for people instead of a reply is an error, and nothing of it is used",
-        |it| garbage(it, Trouble::Garbage).boxed(),
+        |it| trouble::garbage(it, Trouble::Garbage).boxed(),
     ),
     Case::new(
         GROUP,
         "flood",
         Needs::Values,
         "a reply without end is given up",
-        |it| garbage(it, Trouble::Flood).boxed(),
+        |it| trouble::garbage(it, Trouble::Flood).boxed(),
     ),
     Case::new(
         GROUP,
         "elsewhere",
         Needs::Values,
         "a host that sends elsewhere is not followed",
-        |it| elsewhere(it).boxed(),
+        |it| trouble::elsewhere(it).boxed(),
     ),
     Case::new(
         GROUP,
         "revoked",
         Needs::Values,
         "a credential that is refused is auth",
-        |it| revoked(it).boxed(),
+        |it| trouble::revoked(it).boxed(),
     ),
     Case::new(
         GROUP,
         "revoked-midway",
         Needs::Values,
         "a credential that is refused after the first of several changes is auth, and some were made",
-        |it| revoked_midway(it).boxed(),
+        |it| trouble::revoked_midway(it).boxed(),
     ),
     Case::new(
         GROUP,
         "rotated",
         Needs::Values,
         "a credential that was replaced is read again",
-        |it| rotated(it).boxed(),
+        |it| trouble::rotated(it).boxed(),
     ),
     Case::new(
         GROUP,
@@ -156,11 +154,8 @@ pub(super) static CASES: [Case; 21] = [
     ),
 ];
 
-/// Nobody waits longer for a host that does not answer.
-const IMPATIENCE: Duration = Duration::from_millis(500);
-
 /// The host while it does something wrong; it does right again when this is dropped.
-struct Wrong<'m>(&'m Mirror);
+pub(super) struct Wrong<'m>(&'m Mirror);
 
 impl Drop for Wrong<'_> {
     fn drop(&mut self) {
@@ -168,13 +163,13 @@ impl Drop for Wrong<'_> {
     }
 }
 
-fn wrong<'b>(bench: &'b Bench<'_>, trouble: Trouble) -> Result<Wrong<'b>, Stop> {
+pub(super) fn wrong<'b>(bench: &'b Bench<'_>, trouble: Trouble) -> Result<Wrong<'b>, Stop> {
     let mirror = mirror(bench)?;
     mirror.meet(Some(trouble));
     Ok(Wrong(mirror))
 }
 
-fn mirror<'b>(bench: &'b Bench<'_>) -> Result<&'b Mirror, Stop> {
+pub(super) fn mirror<'b>(bench: &'b Bench<'_>) -> Result<&'b Mirror, Stop> {
     let none = || Stop::skipped("the kit does not serve this host");
     bench.world.mirror().ok_or_else(none)
 }
@@ -276,159 +271,6 @@ async fn map(bench: &Bench<'_>) -> Verdict {
     Ok(())
 }
 
-async fn busy(bench: &Bench<'_>, after: Option<u32>) -> Verdict {
-    let _wrong = wrong(bench, Trouble::Busy(after))?;
-    let after = after.map(|it| Duration::from_secs(it.into()));
-    let change = [ensure(&bench.name("busy")?, "value")];
-    fails_as(
-        bench,
-        apply_once(bench, &change).await,
-        ErrorKind::RateLimited { after },
-    )
-}
-
-async fn down(bench: &Bench<'_>) -> Verdict {
-    let name = bench.name("down")?;
-    let _wrong = wrong(bench, Trouble::DownAfter(0))?;
-    let change = [ensure(&name, "value")];
-    fails_as(
-        bench,
-        apply_once(bench, &change).await,
-        ErrorKind::Transient,
-    )?;
-    bench.serves(&name, &[], None).await
-}
-
-async fn midway(bench: &Bench<'_>) -> Verdict {
-    let (changes, names) = three(bench, "down-midway")?;
-    let error = {
-        let _wrong = wrong(bench, Trouble::DownAfter(1))?;
-        apply_once(bench, &changes).await.err()
-    };
-    some_were_made(bench, error, ErrorKind::Transient, &changes, &names).await
-}
-
-async fn revoked_midway(bench: &Bench<'_>) -> Verdict {
-    let (changes, names) = three(bench, "revoked-midway")?;
-    let error = {
-        let _wrong = wrong(bench, Trouble::RevokedAfter(1))?;
-        apply_once(bench, &changes).await.err()
-    };
-    some_were_made(bench, error, ErrorKind::Auth, &changes, &names).await
-}
-
-fn three(bench: &Bench<'_>, label: &str) -> Result<(Vec<Change>, Vec<DnsName>), Stop> {
-    if bench.provider.traits().batch < 3 {
-        return Err(Stop::skipped("it takes fewer than three changes a call"));
-    }
-    let names = (0..3).map(|nth| bench.name(&format!("{label}-{nth}")));
-    let names = names.collect::<Result<Vec<_>, _>>()?;
-    let changes = names.iter().map(|name| ensure(name, "value")).collect();
-    Ok((changes, names))
-}
-
-/// After a call that broke off in the middle: it said so, and the same call again makes the rest.
-async fn some_were_made(
-    bench: &Bench<'_>,
-    error: Option<ProviderError>,
-    wanted: ErrorKind,
-    changes: &[Change],
-    names: &[DnsName],
-) -> Verdict {
-    match error {
-        // All of them go in one request.
-        None => {}
-        Some(error) => {
-            lock(&bench.errors).push(error.clone());
-            if error.kind != wanted {
-                let (seen, wanted) = (kind(error.kind), kind(wanted));
-                return failed(format!(
-                    "the call fails as {seen}, wanted is {wanted}: {}",
-                    error.message
-                ));
-            }
-            if !error.partly {
-                return failed("the call made some changes and does not say so".to_owned());
-            }
-        }
-    }
-    bench.apply(changes).await?;
-    for name in names {
-        bench.serves(name, &["value"], None).await?;
-        bench.apply(&[absent(name, "value")]).await?;
-    }
-    Ok(())
-}
-
-async fn lost(bench: &Bench<'_>) -> Verdict {
-    let name = bench.name("lost-reply")?;
-    let change = [ensure(&name, "value")];
-    let error = {
-        let _wrong = wrong(bench, Trouble::LosesReply)?;
-        apply_once(bench, &change).await.err()
-    };
-    let Some(error) = error else {
-        return failed("`apply` succeeds, though no reply came");
-    };
-    if !error.outcome_unknown() {
-        return failed(format!(
-            "`apply` without a reply fails as {}, as if nothing had been done",
-            kind(error.kind)
-        ));
-    }
-    lock(&bench.errors).push(error);
-    bench.apply(&change).await?;
-    bench.serves(&name, &["value"], None).await?;
-    bench.apply(&[absent(&name, "value")]).await?;
-    bench.serves(&name, &[], None).await
-}
-
-async fn silent(bench: &Bench<'_>) -> Verdict {
-    let _wrong = wrong(bench, Trouble::Silent)?;
-    let (zone, name) = (bench.zone()?, bench.name("silent")?);
-    let mut context = bench.world.context();
-    context.deadline = later(context.clock.now(), IMPATIENCE);
-    let change = [ensure(&name, "value")];
-    let applied = bench.provider.apply(&zone, &change, &[], &context).await;
-    fails_as(bench, applied.map(drop), ErrorKind::Transient)
-}
-
-async fn garbage(bench: &Bench<'_>, trouble: Trouble) -> Verdict {
-    let _wrong = wrong(bench, trouble)?;
-    let change = [ensure(&bench.name("garbage")?, "value")];
-    fails_as(bench, apply_once(bench, &change).await, ErrorKind::Fatal)
-}
-
-async fn elsewhere(bench: &Bench<'_>) -> Verdict {
-    let _wrong = wrong(bench, Trouble::Elsewhere)?;
-    let change = [ensure(&bench.name("elsewhere")?, "value")];
-    let applied = apply_once(bench, &change).await;
-    if mirror(bench)?.requests().1 > 0 {
-        return failed("it goes where the host sends it");
-    }
-    match applied {
-        Ok(()) => failed("`apply` succeeds, though the host sends elsewhere"),
-        Err(error) => {
-            lock(&bench.errors).push(error);
-            Ok(())
-        }
-    }
-}
-
-async fn revoked(bench: &Bench<'_>) -> Verdict {
-    let _wrong = wrong(bench, Trouble::RevokedAfter(0))?;
-    let change = [ensure(&bench.name("revoked")?, "value")];
-    fails_as(bench, apply_once(bench, &change).await, ErrorKind::Auth)
-}
-
-async fn rotated(bench: &Bench<'_>) -> Verdict {
-    let name = bench.name("rotated")?;
-    bench.apply(&[ensure(&name, "old")]).await?;
-    mirror(bench)?.rotate().map_err(Stop::Failed)?;
-    bench.apply(&[absent(&name, "old")]).await?;
-    bench.serves(&name, &[], None).await
-}
-
 async fn ticket(bench: &Bench<'_>, label: &str) -> Result<String, Stop> {
     if !mirror(bench)?.settles() {
         return Err(Stop::skipped(
@@ -481,7 +323,7 @@ async fn requests(bench: &Bench<'_>) -> Verdict {
 }
 
 /// One call, with no second one where the host wants a pause.
-async fn apply_once(bench: &Bench<'_>, changes: &[Change]) -> Result<(), ProviderError> {
+pub(super) async fn apply_once(bench: &Bench<'_>, changes: &[Change]) -> Result<(), ProviderError> {
     let zone = bench.world.zone();
     let zone = zone.map_err(|why| ProviderError::new(ErrorKind::Unsupported, why))?;
     bench.note(changes);
@@ -493,7 +335,11 @@ async fn apply_once(bench: &Bench<'_>, changes: &[Change]) -> Result<(), Provide
         .map(drop)
 }
 
-fn fails_as(bench: &Bench<'_>, result: Result<(), ProviderError>, wanted: ErrorKind) -> Verdict {
+pub(super) fn fails_as(
+    bench: &Bench<'_>,
+    result: Result<(), ProviderError>,
+    wanted: ErrorKind,
+) -> Verdict {
     let Err(error) = result else {
         return failed(format!(
             "the call succeeds, wanted is an error of the kind {}",

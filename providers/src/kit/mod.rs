@@ -14,6 +14,8 @@ mod protocol;
 mod refusals;
 mod talk;
 mod together;
+mod told;
+mod trouble;
 mod values;
 mod virtual_zone;
 mod world;
@@ -24,10 +26,10 @@ use futures_util::future::BoxFuture;
 use crate::{Provider, RecordModel};
 
 use bench::{Bench, Stop};
-#[cfg(any(test, feature = "testing"))]
-pub(crate) use bench::{absent, ensure};
 pub use live::Live;
 pub use program::Program;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use told::{absent, ensure};
 pub use virtual_zone::VirtualZone;
 pub use world::World;
 

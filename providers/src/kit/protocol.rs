@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use crate::record::DnsName;
 
-use super::bench::{Bench, Stop, absent, ensure, failed};
+use super::bench::{Bench, Stop, failed};
 use super::program::Program;
 use super::talk::{Talk, initialize, shown};
+use super::told::{absent, ensure};
 use super::{Case, Needs, Verdict};
 
 const GROUP: &str = "protocol";

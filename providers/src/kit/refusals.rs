@@ -8,7 +8,8 @@ use crate::clock::earlier;
 use crate::record::DnsName;
 use crate::{Context, ErrorKind, ProviderError, RecordModel};
 
-use super::bench::{Bench, Stop, absent, ensure, failed, kind, lock};
+use super::bench::{Bench, Stop, failed, lock};
+use super::told::{absent, ensure, kind};
 use super::{Case, Needs, Verdict};
 
 const GROUP: &str = "refusals";

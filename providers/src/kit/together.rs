@@ -3,7 +3,8 @@
 use futures_util::FutureExt as _;
 use futures_util::future::try_join_all;
 
-use super::bench::{Bench, absent, ensure};
+use super::bench::Bench;
+use super::told::{absent, ensure};
 use super::{Case, Needs, Verdict};
 
 const GROUP: &str = "together";

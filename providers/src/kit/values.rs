@@ -5,7 +5,8 @@ use futures_util::FutureExt as _;
 use crate::record::{Change, DnsName};
 use crate::{ErrorKind, RecordModel};
 
-use super::bench::{Bench, Stop, absent, ensure, failed, refused};
+use super::bench::{Bench, Stop, failed, refused};
+use super::told::{absent, ensure};
 use super::{Case, Needs, Verdict};
 
 const GROUP: &str = "values";

@@ -5,7 +5,8 @@ use futures_util::FutureExt as _;
 use crate::Held;
 use crate::record::{DnsName, Zone};
 
-use super::bench::{Bench, Stop, ensure, failed, kind, lock, refused};
+use super::bench::{Bench, Stop, failed, lock, refused};
+use super::told::{ensure, kind};
 use super::{Case, Needs, Verdict};
 
 const GROUP: &str = "zones";

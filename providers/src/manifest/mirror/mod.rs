@@ -5,6 +5,7 @@
 //! plug-in must do, and not whether the host is really so.
 
 mod inverse;
+mod lists;
 mod operations;
 mod paging;
 mod refusals;
