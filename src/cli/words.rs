@@ -164,17 +164,17 @@ pub(super) fn known(config: &Config, name: &str) -> Result<CertificateName, Stri
     {
         return Ok(known);
     }
-    let slips = |known: &CertificateName| strsim::osa_distance(name, known.as_str());
-    let near = config.certificates.keys().min_by_key(|known| slips(known));
-    let is_near =
-        |known: &&CertificateName| slips(known) <= (known.as_str().len() / LETTERS_A_SLIP).max(1);
+    let near = nearest(
+        name,
+        config.certificates.keys().map(CertificateName::as_str),
+    );
     let by_dns_name = config.certificates.iter().find(|(_, certificate)| {
         certificate
             .names
             .iter()
             .any(|known| known.to_string() == name)
     });
-    let hint = match (by_dns_name, near.filter(is_near)) {
+    let hint = match (by_dns_name, near) {
         (Some((known, _)), _) => format!("it is a name on the certificate `{known}`"),
         (None, Some(known)) => format!("did you mean `{known}`?"),
         (None, None) => listed(config),
@@ -183,6 +183,13 @@ pub(super) fn known(config: &Config, name: &str) -> Result<CertificateName, Stri
         "the configuration has no certificate `{}`; {hint}",
         clean(name)
     ))
+}
+
+/// What was meant by `name`, of those that are known.
+pub(super) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let slips = |known: &&str| strsim::osa_distance(name, known);
+    let near = known.min_by_key(slips)?;
+    (slips(&near) <= (near.len() / LETTERS_A_SLIP).max(1)).then_some(near)
 }
 
 fn listed(config: &Config) -> String {

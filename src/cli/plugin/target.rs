@@ -12,14 +12,12 @@ use countersign_providers::record::{DnsName, Zone};
 use countersign_providers::{Context, Provider};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use crate::cli::words::clean;
+use crate::cli::words::{clean, nearest};
 use crate::config::{Config, ProviderName, ProviderSettings};
 use crate::daemon;
 
 /// Whose the records are, where a plug-in writes that down.
 const OWNER: &str = "plugin-test";
-/// A name is what was meant if one letter in so many is wrong, and always if one is.
-const LETTERS_A_SLIP: usize = 3;
 /// More of a file is not read; a manifest is far smaller.
 const MAX_FILE: u64 = 1024 * 1024;
 /// A host has so long to say which zones it holds.
@@ -124,9 +122,7 @@ fn target(words: &[String], config: &Path) -> Result<Target, Refused> {
 
 /// What was looked for, and the nearest name that is known.
 fn nothing(word: &str, names: &[ProviderName], config: &Path) -> String {
-    let slips = |name: &&ProviderName| strsim::osa_distance(word, name.as_str());
-    let near = names.iter().min_by_key(slips);
-    let near = near.filter(|it| slips(it) <= (it.as_str().len() / LETTERS_A_SLIP).max(1));
+    let near = nearest(word, names.iter().map(ProviderName::as_str));
     let hint = match (near, names) {
         (Some(near), _) => format!("did you mean `{near}`?"),
         (None, []) => format!("{} defines no provider", config.display()),
