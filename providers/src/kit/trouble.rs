@@ -142,7 +142,7 @@ pub(super) async fn elsewhere(bench: &Bench<'_>) -> Verdict {
     let _wrong = wrong(bench, Trouble::Elsewhere)?;
     let change = [ensure(&bench.name("elsewhere")?, "value")];
     let applied = apply_once(bench, &change).await;
-    if mirror(bench)?.requests().1 > 0 {
+    if mirror(bench)?.astray() > 0 {
         return failed("it goes where the host sends it");
     }
     match applied {

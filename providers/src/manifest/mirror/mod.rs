@@ -206,10 +206,9 @@ impl Mirror {
         self.shared.state().odd.clone()
     }
 
-    /// How many requests there were, and how many of them went where it sent them.
-    pub fn requests(&self) -> (usize, usize) {
-        let state = self.shared.state();
-        (state.requests, state.astray)
+    /// How many requests went where it sent them.
+    pub fn astray(&self) -> usize {
+        self.shared.state().astray
     }
 
     /// Whether the list of zones has pages, and whether that of records.

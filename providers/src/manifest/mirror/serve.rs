@@ -50,7 +50,6 @@ pub(super) struct State {
     pub(super) trouble: Option<Trouble>,
     /// Changes that were made since the trouble began.
     pub(super) changes: usize,
-    pub(super) requests: usize,
     pub(super) astray: usize,
     pub(super) odd: Vec<String>,
 }
@@ -167,7 +166,6 @@ impl Shared {
 
     fn reply(&self, head: &hyper::http::request::Parts, body: &[u8]) -> Reply {
         let mut state = self.state();
-        state.requests += 1;
         let errors = &self.manifest.errors;
         let refuse = |kind: Kind, words: &str| Reply::Answer(refusal(errors, kind, words));
         match state.trouble {
