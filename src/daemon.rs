@@ -232,7 +232,7 @@ fn providers(
     let configured = config.providers.iter().map(|(name, settings)| {
         let known = known.filter(|it| it.config.providers.get(name) == Some(settings));
         let known = known.and_then(|it| it.providers.get(name.as_str()));
-        let provider = known.map_or_else(|| provider(settings, session), Arc::clone);
+        let provider = known.map_or_else(|| provider(settings, session.store().id()), Arc::clone);
         (name.to_string(), provider)
     });
     let mut providers: BTreeMap<String, Arc<dyn Provider>> = configured.collect();
@@ -278,11 +278,12 @@ fn token() -> Result<String, StoreError> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn provider(settings: &ProviderSettings, session: &Session) -> Arc<dyn Provider> {
+/// The plug-in that `settings` are about; `owner` is whose the records are, where it writes that down.
+pub fn provider(settings: &ProviderSettings, owner: &str) -> Arc<dyn Provider> {
     let plugin: Arc<dyn Provider> = match settings {
         ProviderSettings::AcmeDns(settings) => Arc::new(AcmeDns::new(settings.clone())),
         ProviderSettings::Cloudflare(settings) => {
-            let owner = Some(session.store().id().to_owned());
+            let owner = Some(owner.to_owned());
             let settings = settings.clone();
             Arc::new(Cloudflare::new(cloudflare::Settings { owner, ..settings }))
         }

@@ -149,10 +149,22 @@ fn hundred(verb: fn(&DnsName, &str) -> Change) -> Vec<Change> {
     (0..100).map(|n| verb(&name(n), VALUE)).collect()
 }
 
+/// Cases that this fake has nothing for.
+const SKIPPED: [&str; 7] = [
+    "zone-below",
+    "slots",
+    "two-instances",
+    "refused-name",
+    "beside-refused",
+    "settled",
+    "secrets",
+];
+
 #[tokio::test]
 async fn it_passes_the_battery() {
     let bench = Bench::new();
-    contract::battery(&bench.plugin, &bench).await;
+    bench.api.state().left = u64::MAX;
+    assert_eq!(contract::skipped(&bench.plugin, &bench).await, SKIPPED);
     assert_eq!(bench.shown(), [""; 0]);
 }
 
@@ -160,7 +172,8 @@ async fn it_passes_the_battery() {
 async fn it_passes_the_battery_where_there_is_no_batch() {
     let bench = Bench::new();
     bench.api.state().has_batch = false;
-    contract::battery(&bench.plugin, &bench).await;
+    bench.api.state().left = u64::MAX;
+    assert_eq!(contract::skipped(&bench.plugin, &bench).await, SKIPPED);
     assert_eq!(bench.shown(), [""; 0]);
 }
 

@@ -24,6 +24,7 @@ mod hosts;
 mod includes;
 mod issuance;
 mod kill;
+mod kit;
 mod logs;
 mod manifest;
 mod monitoring;

@@ -72,13 +72,13 @@ apply() {
 
 # The loop ends when Countersign closes the pipe, or dies: then so does the plug-in.
 while IFS= read -r line; do
-    case $(ask -r '.method') in
+    case $(ask -r 'if has("id") or .method == "shutdown" then .method else "" end') in
     initialize) initialize ;;
     zones) zones ;;
     observe) observe ;;
     apply) apply ;;
     shutdown) exit 0 ;;
-    cancel) ;; # one request after another is answered here, so there is nothing to break off
+    "") ;; # nobody waits for an answer; of `cancel`, since one request after another is answered here
     *) ask "$answers"'answer + {error: {code: -32601, message: "there is no \(.method) here"}}' ;;
     esac
 done

@@ -14,6 +14,7 @@ pub mod error;
 pub mod exchange;
 pub mod guard;
 pub mod http;
+pub mod kit;
 pub mod manifest;
 pub mod manual;
 pub mod meter;

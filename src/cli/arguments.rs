@@ -52,6 +52,8 @@ pub(super) enum Command {
     Clean(Clean),
     /// Every step taken for one certificate
     History(History),
+    /// For authors of plug-ins for DNS hosts
+    Plugin(Plugin),
     /// What a shell completes, for `source` or the directory of its completions
     Completions(Completions),
     /// The manual page, in roff: `countersign man | man -l -`
@@ -132,6 +134,31 @@ pub(super) struct History {
     /// The certificate
     #[arg(value_name = "NAME")]
     pub(super) name: String,
+}
+
+#[derive(Args)]
+pub(super) struct Plugin {
+    #[command(subcommand)]
+    pub(super) command: PluginCommand,
+}
+
+#[derive(Subcommand)]
+pub(super) enum PluginCommand {
+    /// Try a plug-in, case by case: on a virtual zone, or on a real one that has records of others too
+    Test(PluginTest),
+}
+
+#[derive(Args)]
+pub(super) struct PluginTest {
+    /// A provider of the configuration; or a manifest, a file that ends with .yaml; or a program and its arguments, after `--` where one of them begins with a dash
+    #[arg(required = true, value_name = "NAME|MANIFEST|COMMAND")]
+    pub(super) target: Vec<String>,
+    /// A zone of the real host to write in, below new names; all that is written is removed at the end
+    #[arg(long, value_name = "ZONE")]
+    pub(super) live: Option<String>,
+    /// For programs, with everything
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[cfg(feature = "demo")]

@@ -98,7 +98,15 @@ fn write(page: &mut dyn Write) -> io::Result<()> {
     let mut roff = Roff::new();
     roff.control("SH", ["COMMANDS"]);
     for command in command.get_subcommands() {
-        section(&mut roff, command);
+        match command.has_subcommands() {
+            false => section(&mut roff, command.get_name(), command),
+            true => {
+                for below in command.get_subcommands() {
+                    let name = format!("{} {}", command.get_name(), below.get_name());
+                    section(&mut roff, &name, below);
+                }
+            }
+        }
     }
     for (title, lines) in [
         ("EXIT STATUS", &EXIT_CODES[..]),
@@ -117,9 +125,9 @@ fn write(page: &mut dyn Write) -> io::Result<()> {
     roff.to_writer(page)
 }
 
-/// A command, its usage, and the arguments that are its own.
-fn section(roff: &mut Roff, command: &clap::Command) {
-    let mut line = vec![bold(command.get_name())];
+/// A command by its full name, its usage, and the arguments that are its own.
+fn section(roff: &mut Roff, name: &str, command: &clap::Command) {
+    let mut line = vec![bold(name)];
     for argument in command.get_positionals() {
         line.extend([roman(" "), italic(argument.to_string())]);
     }

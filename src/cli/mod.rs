@@ -13,6 +13,7 @@ mod history;
 mod logging;
 mod man;
 mod plan;
+mod plugin;
 mod print;
 mod process;
 mod progress;
@@ -26,12 +27,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use countersign_providers::clock::Clock;
 
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::control::ClientError;
 use crate::engine::reaction::Whose;
 use crate::passed::PassedSockets;
 use crate::store::StoreError;
-use arguments::{Arguments, Command, Level};
+use arguments::{Arguments, Command, Level, PluginCommand};
 use print::{Screen, complain};
 
 /// How a command ended.
@@ -112,6 +113,13 @@ async fn run(arguments: Arguments, passed: PassedSockets) -> Ending {
     if let Command::Demo(options) = arguments.command {
         return Box::pin(demo::run(clock, screen, options, arguments.log)).await;
     }
+    // A manifest or a program is tried without one.
+    if let Command::Plugin(options) = arguments.command {
+        let PluginCommand::Test(options) = options.command;
+        // What a plug-in does wrong is told case by case.
+        logging::start(LogFormat::Text, arguments.log.unwrap_or(Level::Error));
+        return Box::pin(plugin::run(options, &arguments.config, clock, screen)).await;
+    }
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(errors) => return Ending::Usage(errors.to_string()),
@@ -140,7 +148,7 @@ async fn run(arguments: Arguments, passed: PassedSockets) -> Ending {
         Command::Delegate(options) => delegate::run(&config, &clock, screen, &options).await,
         Command::Check => check::run(&config, &clock, &arguments.config).await,
         Command::History(options) => history::run(&config, &clock, screen, &options).await,
-        Command::Completions(_) | Command::Man => Ending::Done,
+        Command::Plugin(_) | Command::Completions(_) | Command::Man => Ending::Done,
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ending::Done,
     }

@@ -164,7 +164,7 @@ pub(super) fn known(config: &Config, name: &str) -> Result<CertificateName, Stri
     {
         return Ok(known);
     }
-    let near = near(
+    let near = nearest(
         name,
         config.certificates.keys().map(CertificateName::as_str),
     );
@@ -185,11 +185,11 @@ pub(super) fn known(config: &Config, name: &str) -> Result<CertificateName, Stri
     ))
 }
 
-/// The one of `known` that was meant, unless none is near.
-pub(super) fn near<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    let slips = known.map(|known| (strsim::osa_distance(name, known), known));
-    let (slips, near) = slips.min_by_key(|(slips, _)| *slips)?;
-    (slips <= (near.len() / LETTERS_A_SLIP).max(1)).then_some(near)
+/// What was meant by `name`, of those that are known.
+pub(super) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let slips = |known: &&str| strsim::osa_distance(name, known);
+    let near = known.min_by_key(slips)?;
+    (slips(&near) <= (near.len() / LETTERS_A_SLIP).max(1)).then_some(near)
 }
 
 /// The certificates of the configuration, for whoever named none of them.

@@ -88,7 +88,13 @@ impl Fixture for Host {
 
 async fn battery(vendor: &str) {
     let host = Host::start(vendor).await;
-    contract::battery(&host.plugin.rest, &host).await;
+    let mut wanted = vec!["zone-below", "slots", "handle"];
+    // A name there has at most a hundred characters before that of its zone.
+    wanted.extend((vendor == "linode").then_some("name-long"));
+    wanted.extend(["two-instances", "refused-name", "beside-refused"]);
+    wanted.extend((vendor != "hetzner").then_some("settled"));
+    wanted.push("secrets");
+    assert_eq!(contract::skipped(&host.plugin.rest, &host).await, wanted);
     assert_eq!(host.undocumented(), [""; 0]);
 }
 

@@ -32,7 +32,16 @@ async fn the_sample_in_shell_passes_the_battery() {
 async fn battery(command: &[&str], file: ZoneFile) {
     let config = json!({"zone": ZONE, "file": file.path()});
     let plugin = Process::new(settings(command, config));
-    contract::battery(&plugin, &file).await;
+    let skipped = contract::skipped(&plugin, &file).await;
+    let wanted = [
+        "zone-below",
+        "slots",
+        "handle",
+        "two-instances",
+        "settled",
+        "secrets",
+    ];
+    assert_eq!(skipped, wanted);
 }
 
 /// The file of a sample, as somebody else sees it.
@@ -68,7 +77,11 @@ impl ZoneFile {
         let rest = line.strip_prefix(&format!("{name}. "))?;
         let (ttl, value) = rest.split_once(" IN TXT ").unwrap();
         // Of what zone files escape, JSON escapes the same, as far as these tests go.
-        Some((ttl.parse().unwrap(), serde_json::from_str(value).unwrap()))
+        let strings = value.replace("\" \"", "");
+        Some((
+            ttl.parse().unwrap(),
+            serde_json::from_str(&strings).unwrap(),
+        ))
     }
 }
 

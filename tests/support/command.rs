@@ -186,6 +186,11 @@ impl Running {
         self.signal(rustix::process::Signal::TERM);
     }
 
+    /// Sends SIGINT, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        self.signal(rustix::process::Signal::INT);
+    }
+
     /// Sends SIGHUP.
     pub fn hang_up(&self) {
         self.signal(rustix::process::Signal::HUP);

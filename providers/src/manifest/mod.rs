@@ -7,6 +7,7 @@
 mod check;
 mod check_parts;
 mod form;
+pub mod mirror;
 mod paging;
 mod plan;
 mod pointer;

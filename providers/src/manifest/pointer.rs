@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+/// No list that is made for a way is longer.
+const MOST_ELEMENTS: usize = 100;
+
 /// A way into a reply, e.g. `/records/*/content`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pointer {
@@ -68,11 +71,75 @@ impl Pointer {
         Ok(found)
     }
 
+    /// Puts `value` where [`Pointer::one`] finds it, and makes the way there; `false` where something else is in the way.
+    pub(super) fn put(&self, into: &mut Value, value: Value) -> bool {
+        way(&self.steps, into).map(|place| *place = value).is_some()
+    }
+
+    /// Puts `values` where [`Pointer::all`] finds them; `false` where there is no room for so many.
+    pub(super) fn put_all(&self, into: &mut Value, values: Vec<Value>) -> bool {
+        let last = self.steps.iter().rposition(|it| *it == Step::Every);
+        let Some(last) = last else {
+            let mut values = values.into_iter();
+            return match (values.next(), values.next()) {
+                (None, _) => true,
+                (Some(value), None) => self.put(into, value),
+                (Some(_), Some(_)) => false,
+            };
+        };
+        let Some(list) = way(&self.steps[..last], into) else {
+            return false;
+        };
+        let mut elements = Vec::new();
+        for value in values {
+            let mut element = Value::Null;
+            let Some(place) = way(&self.steps[last + 1..], &mut element) else {
+                return false;
+            };
+            *place = value;
+            elements.push(element);
+        }
+        *list = Value::Array(elements);
+        true
+    }
+
     /// The way to the list that step `nth` goes through.
     fn until(&self, nth: usize) -> String {
         let steps: Vec<&str> = self.text.split('/').take(nth + 1).collect();
         steps.join("/")
     }
+}
+
+/// The place that `steps` lead to, made where it is missing; of lists whose elements all count, in the first.
+fn way<'v>(steps: &[Step], from: &'v mut Value) -> Option<&'v mut Value> {
+    let mut here = from;
+    for step in steps {
+        let index = match step {
+            Step::Every => Some(0),
+            // In what is new a number counts elements.
+            Step::Key(key) if !here.is_object() => key.parse::<usize>().ok(),
+            Step::Key(_) => None,
+        };
+        if here.is_null() {
+            *here = match index {
+                Some(_) => Value::Array(Vec::new()),
+                None => Value::Object(serde_json::Map::new()),
+            };
+        }
+        here = match (here, step, index) {
+            (Value::Array(list), _, Some(index)) if index < MOST_ELEMENTS => {
+                if list.len() <= index {
+                    list.resize(index + 1, Value::Null);
+                }
+                list.get_mut(index)?
+            }
+            (Value::Object(object), Step::Key(key), _) => {
+                object.entry(key.clone()).or_insert(Value::Null)
+            }
+            _ => return None,
+        };
+    }
+    Some(here)
 }
 
 fn child<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
@@ -118,6 +185,30 @@ mod tests {
         assert_eq!(all("/a~1b/2/x"), Ok(1));
         assert_eq!(all("/n"), Ok(0));
         assert_eq!(all("/missing/deeper"), Ok(0));
+    }
+
+    #[test]
+    fn what_is_put_is_found() {
+        for text in ["", "/a/b", "/errors/0/reason", "/*/records/0", "/a~1b/2"] {
+            let way = Pointer::parse(text).unwrap();
+            let mut reply = Value::Null;
+            assert!(way.put(&mut reply, json!("here")), "{text}");
+            assert_eq!(way.one(&reply), Some(&json!("here")), "{text}: {reply}");
+        }
+        for text in ["/*", "/items/*", "/a/*/b/*/c"] {
+            let way = Pointer::parse(text).unwrap();
+            let mut reply = Value::Null;
+            assert!(way.put_all(&mut reply, vec![json!(1), json!(2)]), "{text}");
+            assert_eq!(way.all(&reply), Ok(vec![&json!(1), &json!(2)]), "{text}");
+        }
+        let way = |text: &str| Pointer::parse(text).unwrap();
+        let mut reply = json!({"a": 1});
+        assert!(
+            !way("/a/b").put(&mut reply, json!(2)),
+            "a number is in the way"
+        );
+        assert!(!way("/b").put_all(&mut reply, vec![json!(1), json!(2)]));
+        assert!(!way("/b/4000000000").put(&mut Value::Null, json!(1)));
     }
 
     #[test]

@@ -17,10 +17,10 @@ const EACH_VALUE: &str = "each-value";
 
 /// A text with `{names}` in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Template(Vec<Part>);
+pub(super) struct Template(pub(super) Vec<Part>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Text(String),
     Named(String),
 }

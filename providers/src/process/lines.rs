@@ -5,7 +5,7 @@ use std::io;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 /// The lines of a stream.
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     from: BufReader<R>,
     most: usize,
     line: Vec<u8>,
@@ -15,7 +15,7 @@ pub(super) struct Lines<R> {
 
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// A line without its end.
     Line(Vec<u8>),
     /// The beginning of a line that is longer than the cap.
@@ -26,7 +26,7 @@ pub(super) enum Next {
 
 impl<R: AsyncRead + Unpin> Lines<R> {
     /// The lines of `from`, each at most `most` octets.
-    pub(super) fn new(from: R, most: usize) -> Self {
+    pub(crate) fn new(from: R, most: usize) -> Self {
         Self {
             from: BufReader::new(from),
             most,
@@ -36,7 +36,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 
     /// The next line. Nothing is lost when nobody waits for it to the end.
-    pub(super) async fn next(&mut self) -> io::Result<Next> {
+    pub(crate) async fn next(&mut self) -> io::Result<Next> {
         loop {
             let found = self.from.fill_buf().await?;
             if found.is_empty() {

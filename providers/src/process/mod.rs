@@ -30,7 +30,9 @@ use crate::{
 
 use answers::{Applied, Observed, SettledAnswer, Zones};
 use child::Connection;
+pub(crate) use lines::{Lines, Next};
 use start::Starter;
+pub(crate) use wire::MAX_LINE;
 
 /// A plug-in that has not said yet what it can do is asked for one change after another.
 const BEFORE_IT_SAID: Traits = Traits {

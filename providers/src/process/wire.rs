@@ -12,7 +12,7 @@ use crate::record::{Change, DnsName, RrSet, Verb, Zone};
 /// The version of the protocol that is spoken here.
 pub(super) const VERSION: u64 = 1;
 /// No line is longer, either way, without its end.
-pub(super) const MAX_LINE: usize = 1 << 20;
+pub(crate) const MAX_LINE: usize = 1 << 20;
 /// JSON-RPC's "method not found".
 const NO_METHOD: i64 = -32601;
 /// A pause that a plug-in asks for beyond this is taken as this.

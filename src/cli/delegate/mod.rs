@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 
 use super::arguments::Delegate;
 use super::print::Screen;
-use super::words::{clean, known, listed, near};
+use super::words::{clean, known, listed, nearest};
 use super::{AskError, Ending};
 use crate::config::{self, Authority, Config};
 use crate::control::{Ask, Client, Reply};
@@ -188,7 +188,7 @@ fn meant<'c>(
         return Ok(found);
     }
     let names: Vec<String> = all.map(|(_, name)| name.to_string()).collect();
-    let hint = match near(text, names.iter().map(String::as_str)) {
+    let hint = match nearest(text, names.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
         None => listed(config),
     };

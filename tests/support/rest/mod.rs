@@ -290,13 +290,15 @@ pub fn quote(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// The value of one character-string in quotes; `None` if it is none.
+/// The value of character-strings in quotes; `None` if it is none.
 pub fn unquote(text: &str) -> Option<String> {
     let inner = text.strip_prefix('"')?.strip_suffix('"')?;
     let mut value = String::new();
     let mut chars = inner.chars();
     while let Some(c) = chars.next() {
         match c {
+            // The next string follows.
+            '"' if chars.as_str().starts_with(" \"") => drop(chars.nth(1)),
             '"' => return None,
             '\\' => value.push(chars.next()?),
             c => value.push(c),
