@@ -12,8 +12,10 @@ use countersign_providers::Provider;
 use countersign_providers::acme_dns::AcmeDns;
 use countersign_providers::clock::Clock;
 use countersign_providers::cloudflare::{self, Cloudflare};
+use countersign_providers::googlecloud::GoogleCloud;
 use countersign_providers::guard::Guard;
 use countersign_providers::manifest::Rest;
+use countersign_providers::ovh::Ovh;
 use countersign_providers::process::Process;
 use countersign_providers::rfc2136::Rfc2136;
 use countersign_providers::route53::Route53;
@@ -285,6 +287,8 @@ fn provider(settings: &ProviderSettings, session: &Session) -> Arc<dyn Provider>
             let settings = settings.clone();
             Arc::new(Cloudflare::new(cloudflare::Settings { owner, ..settings }))
         }
+        ProviderSettings::GoogleCloud(settings) => Arc::new(GoogleCloud::new((**settings).clone())),
+        ProviderSettings::Ovh(settings) => Arc::new(Ovh::new(settings.clone())),
         ProviderSettings::Rfc2136(settings) => Arc::new(Rfc2136::new(settings.clone())),
         ProviderSettings::Route53(settings) => Arc::new(Route53::new((**settings).clone())),
         ProviderSettings::Rest { settings, .. } => Arc::new(Rest::new(settings.clone())),

@@ -14,6 +14,7 @@ mod authority;
 mod canary;
 mod cli;
 mod cloudflare;
+mod clouds;
 mod config;
 mod control;
 mod daemon;

@@ -6,7 +6,9 @@ use std::path::{Path as FilePath, PathBuf};
 
 use countersign_providers::acme_dns;
 use countersign_providers::cloudflare;
+use countersign_providers::googlecloud;
 use countersign_providers::manifest;
+use countersign_providers::ovh;
 use countersign_providers::process;
 use countersign_providers::record::DnsName;
 use countersign_providers::rfc2136;
@@ -159,6 +161,10 @@ pub enum ProviderSettings {
     AcmeDns(acme_dns::Settings),
     /// Cloudflare.
     Cloudflare(cloudflare::Settings),
+    /// Google Cloud DNS.
+    GoogleCloud(Box<googlecloud::Settings>),
+    /// OVHcloud.
+    Ovh(ovh::Settings),
     /// DNS UPDATE.
     Rfc2136(rfc2136::Settings),
     /// Amazon Route 53.

@@ -166,6 +166,24 @@ fn provider_secrets(path: &str, settings: &ProviderSettings) -> Vec<(String, Sec
         ProviderSettings::Cloudflare(settings) => {
             vec![(format!("{path}.cloudflare.token"), settings.token.clone())]
         }
+        ProviderSettings::GoogleCloud(settings) => {
+            let key = format!("{path}.googlecloud.credentials");
+            let credentials = settings.credentials.iter();
+            credentials.map(|it| (key.clone(), it.clone())).collect()
+        }
+        ProviderSettings::Ovh(settings) => {
+            let path = format!("{path}.ovh");
+            vec![
+                (
+                    format!("{path}.application-secret"),
+                    settings.application_secret.clone(),
+                ),
+                (
+                    format!("{path}.consumer-key"),
+                    settings.consumer_key.clone(),
+                ),
+            ]
+        }
         ProviderSettings::Rfc2136(settings) => {
             let path = format!("{path}.rfc2136.tsig");
             let tsig = settings.tsig.iter().map(|tsig| match tsig {
@@ -245,7 +263,9 @@ fn provider_programs<'s>(
         ProviderSettings::AcmeDns(_)
         | ProviderSettings::AcmeSh(_)
         | ProviderSettings::Cloudflare(_)
+        | ProviderSettings::GoogleCloud(_)
         | ProviderSettings::LegoHttpreq(_)
+        | ProviderSettings::Ovh(_)
         | ProviderSettings::Rest { .. }
         | ProviderSettings::Rfc2136(_)
         | ProviderSettings::Route53(_) => Vec::new(),

@@ -13,6 +13,7 @@
 
 pub mod bind;
 pub mod cloudflare;
+pub mod clouds;
 pub mod command;
 pub mod disk;
 pub mod dns;

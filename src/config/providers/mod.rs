@@ -2,6 +2,8 @@
 
 mod acme_dns;
 mod cloudflare;
+mod googlecloud;
+mod ovh;
 mod process;
 mod rest;
 mod rfc2136;
@@ -63,6 +65,14 @@ impl Checker {
         if let Some(cloudflare) = &provider.cloudflare {
             let settings = self.cloudflare(&at.key("cloudflare"), cloudflare);
             all.push(settings.map(ProviderSettings::Cloudflare));
+        }
+        if let Some(google) = &provider.googlecloud {
+            let settings = self.googlecloud(&at.key("googlecloud"), google);
+            all.push(settings.map(|it| ProviderSettings::GoogleCloud(Box::new(it))));
+        }
+        if let Some(ovh) = &provider.ovh {
+            let settings = self.ovh(&at.key("ovh"), ovh);
+            all.push(settings.map(ProviderSettings::Ovh));
         }
         if let Some(rfc2136) = &provider.rfc2136 {
             let settings = self.rfc2136(&at.key("rfc2136"), rfc2136);
