@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use countersign_providers::Provider;
 use countersign_providers::acme_dns::AcmeDns;
+use countersign_providers::azuredns::AzureDns;
 use countersign_providers::clock::Clock;
 use countersign_providers::cloudflare::{self, Cloudflare};
 use countersign_providers::googlecloud::GoogleCloud;
@@ -282,6 +283,7 @@ fn token() -> Result<String, StoreError> {
 fn provider(settings: &ProviderSettings, session: &Session) -> Arc<dyn Provider> {
     let plugin: Arc<dyn Provider> = match settings {
         ProviderSettings::AcmeDns(settings) => Arc::new(AcmeDns::new(settings.clone())),
+        ProviderSettings::AzureDns(settings) => Arc::new(AzureDns::new((**settings).clone())),
         ProviderSettings::Cloudflare(settings) => {
             let owner = Some(session.store().id().to_owned());
             let settings = settings.clone();

@@ -5,6 +5,7 @@
 //! read-back and clean-up are the core's and are written once, outside this crate.
 
 pub mod acme_dns;
+pub mod azuredns;
 pub mod child;
 pub mod clock;
 pub mod cloudflare;

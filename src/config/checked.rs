@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path as FilePath, PathBuf};
 
 use countersign_providers::acme_dns;
+use countersign_providers::azuredns;
 use countersign_providers::cloudflare;
 use countersign_providers::googlecloud;
 use countersign_providers::manifest;
@@ -159,6 +160,8 @@ pub struct ExternalAccount {
 pub enum ProviderSettings {
     /// An acme-dns server.
     AcmeDns(acme_dns::Settings),
+    /// Azure DNS.
+    AzureDns(Box<azuredns::Settings>),
     /// Cloudflare.
     Cloudflare(cloudflare::Settings),
     /// Google Cloud DNS.

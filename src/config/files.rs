@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use countersign_providers::azuredns::Login;
 use countersign_providers::clock::Clock;
 use countersign_providers::rfc2136::Tsig;
 use countersign_providers::route53::Source;
@@ -163,6 +164,18 @@ fn provider_secrets(path: &str, settings: &ProviderSettings) -> Vec<(String, Sec
                 settings.accounts.clone(),
             )]
         }
+        ProviderSettings::AzureDns(settings) => {
+            let path = format!("{path}.azuredns");
+            match &settings.login {
+                Login::Secret { secret, .. } => {
+                    vec![(format!("{path}.client-secret"), secret.clone())]
+                }
+                Login::Federated { token, .. } => {
+                    vec![(format!("{path}.workload-identity.token"), token.clone())]
+                }
+                Login::Machine { .. } => Vec::new(),
+            }
+        }
         ProviderSettings::Cloudflare(settings) => {
             vec![(format!("{path}.cloudflare.token"), settings.token.clone())]
         }
@@ -262,6 +275,7 @@ fn provider_programs<'s>(
         ],
         ProviderSettings::AcmeDns(_)
         | ProviderSettings::AcmeSh(_)
+        | ProviderSettings::AzureDns(_)
         | ProviderSettings::Cloudflare(_)
         | ProviderSettings::GoogleCloud(_)
         | ProviderSettings::LegoHttpreq(_)

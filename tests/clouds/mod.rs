@@ -1,6 +1,7 @@
-//! Google Cloud DNS and OVHcloud, each against a stand-in of its API, and the vendor's own client against the same stand-in, so that one
-//! that only ours likes is found out.
+//! Google Cloud DNS, Azure DNS and OVHcloud, each against a stand-in of its API, and the vendor's own client against the
+//! same stand-in, so that one that only ours likes is found out.
 
+mod azuredns;
 mod googlecloud;
 mod ovh;
 mod peers;

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::support::clouds::azuredns::{self, Azure};
 use crate::support::clouds::googlecloud::{Google, PROJECT, Zone};
 use crate::support::clouds::ovh::{APPLICATION, CONSUMER, Ovh, SECRET};
 use crate::support::process::{guarded, servers_directory};
@@ -93,6 +94,62 @@ refused(ovh.BadParametersError, lambda: client(secret="wrong").get("/domain/zone
 refused(ovh.InvalidCredential, lambda: client(consumer="wrong").get("/domain/zone"))
 "#;
 
+/// The same with Azure's client.
+const AZURE: &str = r#"
+import json, sys, time, urllib.parse, urllib.request
+from azure.core import exceptions
+from azure.core.credentials import AccessToken
+from azure.mgmt.dns import DnsManagementClient
+from azure.mgmt.dns.models import RecordSet, TxtRecord
+
+url, subscription, tenant, application, secret = sys.argv[1:6]
+
+class Login:
+    def get_token(self, *scopes, **_):
+        form = {"grant_type": "client_credentials", "client_id": application, "client_secret": secret, "scope": scopes[0]}
+        body = urllib.parse.urlencode(form).encode()
+        with urllib.request.urlopen(f"{url}/{tenant}/oauth2/v2.0/token", body) as reply:
+            given = json.load(reply)
+        return AccessToken(given["access_token"], int(time.time()) + given["expires_in"])
+
+plain = {"enforce_https": False}
+client = DnsManagementClient(Login(), subscription, base_url=url, retry_total=0)
+zones = {zone.name: zone for zone in client.zones.list(**plain)}
+assert len(zones) == 3 and zones["example.test"].zone_type == "Public", zones
+assert zones["example.test"].name_servers
+sets = client.record_sets
+at = ("dns", "example.test", "judged", "TXT")
+
+def put(ttl, *values, **conditions):
+    records = [TxtRecord(value=list(value)) for value in values]
+    return sets.create_or_update(*at, RecordSet(ttl=ttl, txt_records=records), **conditions, **plain)
+
+def refused(kind, call):
+    try:
+        call()
+    except kind:
+        return
+    raise AssertionError(f"not {kind}")
+
+made = put(60, ["one"], ["tw", "o"], if_none_match="*")
+assert made.etag and made.ttl == 60, made
+read = sets.get(*at, **plain)
+assert [it.value for it in read.txt_records] == [["one"], ["tw", "o"]] and read.etag == made.etag
+refused(exceptions.HttpResponseError, lambda: put(60, ["three"], if_none_match="*"))
+changed = put(300, ["three"], if_match=made.etag)
+assert changed.etag != made.etag
+refused(exceptions.HttpResponseError, lambda: put(60, ["four"], if_match=made.etag))
+refused(exceptions.HttpResponseError, lambda: put(60, ["x" * 256]))
+for n in range(3):
+    sets.create_or_update("dns", "example.test", f"n{n}", "TXT", RecordSet(ttl=60, txt_records=[TxtRecord(value=["v"])]), **plain)
+assert len(list(sets.list_by_type("dns", "example.test", "TXT", **plain))) == 4
+refused(exceptions.HttpResponseError, lambda: sets.delete(*at, if_match=made.etag, **plain))
+sets.delete(*at, if_match=changed.etag, **plain)
+refused(exceptions.ResourceNotFoundError, lambda: sets.get(*at, **plain))
+sets.delete(*at, **plain)
+refused(exceptions.ResourceNotFoundError, lambda: sets.get("dns", "nobody.test", "a", "TXT", **plain))
+"#;
+
 fn python(script: &str, arguments: &[&str]) {
     let mut command: Command = guarded(&servers_directory().join("venv/bin/python"));
     let output = command
@@ -125,5 +182,26 @@ async fn ovhs_client_takes_the_stand_in_for_the_api() {
     let url = fake.url().to_owned();
     let judged =
         tokio::task::spawn_blocking(move || python(OVH, &[&url, APPLICATION, SECRET, CONSUMER]));
+    judged.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn azures_client_takes_the_stand_in_for_azure_dns() {
+    let zones = ["other.test", ZONE, "third.test"];
+    let zones = zones.map(|zone| azuredns::Zone::new("dns", zone));
+    let fake = Azure::start(zones.to_vec()).await;
+    fake.with(|azure| azure.page = 2);
+    let url = fake.url().to_owned();
+    let judged = tokio::task::spawn_blocking(move || {
+        let (subscription, tenant) = (azuredns::SUBSCRIPTION, azuredns::TENANT);
+        let arguments = [
+            &*url,
+            subscription,
+            tenant,
+            azuredns::CLIENT,
+            azuredns::SECRET,
+        ];
+        python(AZURE, &arguments);
+    });
     judged.await.unwrap();
 }

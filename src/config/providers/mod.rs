@@ -1,6 +1,7 @@
 //! Checks of `providers`; each plug-in has a file of its own.
 
 mod acme_dns;
+mod azuredns;
 mod cloudflare;
 mod googlecloud;
 mod ovh;
@@ -61,6 +62,10 @@ impl Checker {
         if let Some(server) = &provider.acme_dns {
             let settings = self.acme_dns(&at.key("acme-dns"), server);
             all.push(settings.map(ProviderSettings::AcmeDns));
+        }
+        if let Some(azure) = &provider.azuredns {
+            let settings = self.azuredns(&at.key("azuredns"), azure);
+            all.push(settings.map(|it| ProviderSettings::AzureDns(Box::new(it))));
         }
         if let Some(cloudflare) = &provider.cloudflare {
             let settings = self.cloudflare(&at.key("cloudflare"), cloudflare);

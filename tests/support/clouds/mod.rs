@@ -1,6 +1,7 @@
 //! Stand-ins for clouds whose plug-ins are code. What each API is like is in a file of its own, from the vendor's
 //! documentation; here is what they share: calls by name, and what goes wrong with them.
 
+pub mod azuredns;
 pub mod googlecloud;
 pub mod ovh;
 
