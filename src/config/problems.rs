@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use super::raw::{self, Unknown};
 
 /// Keys whose values may be secrets, or hold one that was written in the wrong place.
-const SENSITIVE: [&str; 21] = [
+const SENSITIVE: [&str; 22] = [
     "secret",
     "secrets",
     // Of a plug-in: only that knows what is in it.
@@ -29,6 +29,7 @@ const SENSITIVE: [&str; 21] = [
     "client-secret",
     // The two halves of a key are easily mixed up.
     "access-key-id",
+    "client-id",
     "api-key",
     // Whoever knows the URL may write there.
     "webhook",

@@ -23,15 +23,15 @@ use crate::support::golden::{golden, root};
 use crate::support::rest::answer;
 
 /// The stand-in with one zone among others, and the plug-in with a secret.
-struct Bench {
-    fake: Fake<Azure>,
-    plugin: AzureDns,
+pub(super) struct Bench {
+    pub(super) fake: Fake<Azure>,
+    pub(super) plugin: AzureDns,
     secrets: Secrets,
     settings: Settings,
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::with(|_, _| {}).await
     }
 

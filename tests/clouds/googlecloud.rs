@@ -24,15 +24,15 @@ use crate::support::rest::answer;
 const ID: &str = "example-test";
 
 /// The stand-in with one zone among others, and the plug-in with a key.
-struct Bench {
-    fake: Fake<Google>,
-    plugin: GoogleCloud,
+pub(super) struct Bench {
+    pub(super) fake: Fake<Google>,
+    pub(super) plugin: GoogleCloud,
     secrets: Secrets,
     settings: Settings,
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 

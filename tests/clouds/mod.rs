@@ -2,6 +2,7 @@
 //! same stand-in, so that one that only ours likes is found out.
 
 mod azuredns;
+mod calls;
 mod googlecloud;
 mod ovh;
 mod peers;

@@ -19,15 +19,15 @@ use crate::support::golden::{golden, root};
 use crate::support::rest::answer;
 
 /// The stand-in with one zone among others, and the plug-in with keys.
-struct Bench {
-    fake: Fake<Ovh>,
-    plugin: ovh::Ovh,
+pub(super) struct Bench {
+    pub(super) fake: Fake<Ovh>,
+    pub(super) plugin: ovh::Ovh,
     secrets: Secrets,
     settings: Settings,
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 

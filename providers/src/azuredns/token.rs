@@ -71,7 +71,9 @@ impl Tokens {
 
     /// A token that is good for a while.
     pub(super) async fn current(&self, context: &Context) -> Result<Bearer, ProviderError> {
-        self.kept.current(context, self.fetch(context)).await
+        // Boxed, since it is large and rarely runs.
+        let fetch = Box::pin(self.fetch(context));
+        self.kept.current(context, fetch).await
     }
 
     /// The token was refused, or may be good by now.

@@ -77,7 +77,9 @@ impl Tokens {
         &self,
         context: &Context,
     ) -> Result<(Bearer, String), ProviderError> {
-        let bearer = self.kept.current(context, self.fetch(context)).await?;
+        // Boxed, since it is large and rarely runs.
+        let fetch = Box::pin(self.fetch(context));
+        let bearer = self.kept.current(context, fetch).await?;
         let project = self.project.as_ref().or(bearer.note.as_ref()).cloned();
         let project = project.ok_or_else(|| {
             let message = "the key of the service account names no project";

@@ -90,6 +90,11 @@ impl<A: Api> Fake<A> {
         shown.collect::<Vec<String>>().join(", ")
     }
 
+    /// How many calls there were since the last look.
+    pub fn count(&self) -> usize {
+        std::mem::take(&mut self.lock().calls).len()
+    }
+
     /// This happens to the next call of a name that nothing else happens to.
     pub fn fate(&self, call: &'static str, fate: Fate<A>) {
         self.lock().fates.push((call, fate));
