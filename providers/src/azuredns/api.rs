@@ -15,6 +15,7 @@ use crate::txt_set::{TxtSet, Written};
 use crate::{Context, ErrorKind, Held, ProviderError};
 
 use super::error::{About, Refusal};
+use super::ids::{is_zone_id, relative, segments};
 use super::token::Tokens;
 
 /// The version of the API.
@@ -56,7 +57,8 @@ pub(super) type Txt = TxtSet<Text>;
 /// A TXT set as it was read.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
-    pub(super) set: Txt,
+    /// None where there are no values: Azure keeps sets without any.
+    pub(super) set: Option<Txt>,
     etag: String,
     /// What somebody noted at it, which is written back.
     metadata: Value,
@@ -171,7 +173,7 @@ impl<'a> Api<'a> {
         let about = About::Look(zone, name);
         let ask = self.ask(Method::GET, &self.at(zone, name)?, &[]);
         match self.send(ask, &about).await {
-            Ok(reply) => Ok(stored(self.read(&reply)?)),
+            Ok(reply) => Ok(Some(stored(self.read(&reply)?))),
             Err(refusal) if refusal.is_gone => Ok(None),
             Err(refusal) => Err(refusal.error),
         }
@@ -199,7 +201,7 @@ impl<'a> Api<'a> {
                     .iter()
                     .position(|name| relative(name, zone).eq_ignore_ascii_case(&set.name));
                 if let Some(place) = place {
-                    sets[place] = stored(set);
+                    sets[place] = Some(stored(set));
                 }
             }
             let Some(next) = page.next_link else {
@@ -343,54 +345,17 @@ fn held(candidates: &[DnsName], found: &[(DnsName, Listed)]) -> Vec<Held> {
     candidates.iter().flat_map(of_name).collect()
 }
 
-/// A set without values is none.
-fn stored(set: RecordSet) -> Option<Stored> {
+fn stored(set: RecordSet) -> Stored {
     let OfSet {
         ttl,
         records: values,
         metadata,
     } = set.properties;
-    (!values.is_empty()).then_some(Stored {
-        set: Txt { ttl, values },
+    Stored {
+        set: (!values.is_empty()).then_some(Txt { ttl, values }),
         etag: set.etag,
         metadata,
-    })
-}
-
-/// `name` without the zone; `@` for the apex.
-fn relative<'n>(name: &'n DnsName, zone: &Zone) -> &'n str {
-    let front = name.as_str().strip_suffix(zone.name.as_str());
-    match front.unwrap_or(name.as_str()).trim_end_matches('.') {
-        "" => "@",
-        front => front,
     }
-}
-
-/// Whether `id` is that of a DNS zone: `/subscriptions/…/resourceGroups/…/providers/Microsoft.Network/dnsZones/…`.
-pub fn is_zone_id(id: &str) -> bool {
-    let parts: Vec<&str> = id.split('/').collect();
-    let ["", a, subscription, b, group, c, d, e, zone] = parts[..] else {
-        return false;
-    };
-    let fixed = [a, b, c, d, e].join("/");
-    let is_fixed = fixed
-        .eq_ignore_ascii_case("subscriptions/resourceGroups/providers/Microsoft.Network/dnsZones");
-    let is_good = |part: &str| {
-        !matches!(part, "" | "." | "..") && !part.contains(['?', '#', '%', '\\']) && part.is_ascii()
-    };
-    is_fixed && [subscription, group, zone].into_iter().all(is_good)
-}
-
-fn segments(zone: &Zone) -> Result<Vec<String>, ProviderError> {
-    if !is_zone_id(&zone.id) {
-        let message = format!(
-            "the zone {} has no resource id of Azure, but {}",
-            zone.name,
-            crate::http::said(&zone.id)
-        );
-        return Err(ProviderError::new(ErrorKind::ZoneMissing, message));
-    }
-    Ok(zone.id.split('/').skip(1).map(str::to_owned).collect())
 }
 
 #[cfg(test)]
@@ -407,23 +372,5 @@ mod tests {
         }
         assert_eq!(Text::of(&long).value.len(), 3);
         assert_eq!(Text::of("").value, [""]);
-    }
-
-    #[test]
-    fn only_the_id_of_a_zone_is_one() {
-        let id = "/subscriptions/s/resourcegroups/g/providers/Microsoft.Network/dnszones/a.test";
-        assert!(is_zone_id(id));
-        for wrong in [
-            "",
-            "a.test",
-            &id[1..],
-            &format!("{id}/TXT"),
-            &id.replace("/g/", "//"),
-            &id.replace("/g/", "/../"),
-            &id.replace("dnszones", "privateDnsZones"),
-            &id.replace("a.test", "a?b"),
-        ] {
-            assert!(!is_zone_id(wrong), "{wrong}");
-        }
     }
 }

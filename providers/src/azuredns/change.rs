@@ -19,7 +19,7 @@ pub(super) async fn observe(
     let sets = api.sets(zone, &wanted).await?;
     let observed = names.iter().zip(&sets);
     Ok(observed
-        .map(|(name, stored)| Txt::observed(name, stored.as_ref().map(|it| &it.set)))
+        .map(|(name, stored)| Txt::observed(name, stored.as_ref().and_then(|it| it.set.as_ref())))
         .collect())
 }
 
@@ -69,7 +69,7 @@ async fn one_name(
     let mut before = first;
     let mut is_second = false;
     loop {
-        let set = before.as_ref().map(|stored| &stored.set);
+        let set = before.as_ref().and_then(|stored| stored.set.as_ref());
         let after = Txt::after(set, wanted);
         if set == after.as_ref() {
             return Ok(false);

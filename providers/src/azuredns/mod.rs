@@ -7,6 +7,7 @@
 mod api;
 mod change;
 mod error;
+mod ids;
 mod token;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use crate::record::{Change, DnsName, RrSet, Zone};
 use crate::{Context, Held, Provider, ProviderError, Receipt, RecordModel, Traits};
 
 use api::Api;
-pub use api::is_zone_id;
+pub use ids::is_zone_id;
 pub use token::Login;
 use token::Tokens;
 

@@ -95,6 +95,9 @@ impl About<'_> {
             ),
             None => (by_status, "it gives a reason that is not known here", ""),
         };
+        // That a zone is missing has other words.
+        let is_of_record = matches!(self, Self::Look(..) | Self::Change(..));
+        let is_gone = is_of_record && status == 404 && !words.contains("service");
         let words = match words.is_empty() {
             true => String::new(),
             false => format!(" ({})", said(&words)),
@@ -109,9 +112,6 @@ impl About<'_> {
             "" => error,
             hint => error.hint(hint),
         };
-        // That a zone is missing has other words.
-        let is_of_record = matches!(self, Self::Look(..) | Self::Change(..));
-        let is_gone = is_of_record && status == 404 && !error.message.contains("service");
         Refusal { error, is_gone }
     }
 
