@@ -16,6 +16,7 @@ use countersign_providers::cloudflare::{self, Cloudflare};
 use countersign_providers::googlecloud::GoogleCloud;
 use countersign_providers::guard::Guard;
 use countersign_providers::manifest::Rest;
+use countersign_providers::manual::Manual;
 use countersign_providers::ovh::Ovh;
 use countersign_providers::process::Process;
 use countersign_providers::rfc2136::Rfc2136;
@@ -294,6 +295,7 @@ fn provider(settings: &ProviderSettings, session: &Session) -> Arc<dyn Provider>
         ProviderSettings::Rfc2136(settings) => Arc::new(Rfc2136::new(settings.clone())),
         ProviderSettings::Route53(settings) => Arc::new(Route53::new((**settings).clone())),
         ProviderSettings::Rest { settings, .. } => Arc::new(Rest::new(settings.clone())),
+        ProviderSettings::Manual => Arc::new(Manual),
         ProviderSettings::Process(settings) => Arc::new(Process::new(settings.clone())),
         ProviderSettings::AcmeSh(settings) => {
             let writer = settings.writer.clone();

@@ -4,24 +4,48 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hickory_proto::rr::RecordType;
+use serde_json::Value;
 
 use crate::issuance::{Host, judge};
+use crate::support::bind::{self, Bind};
 use crate::support::command::Countersign;
 use crate::support::golden::root;
-use crate::support::pebble::{Pebble, Version};
+use crate::support::pebble::{Pebble, RunningPebble, Version};
 use crate::support::powerdns::{PowerDns, Zone};
-use crate::support::process::servers_directory;
+use crate::support::process::{eventually, guarded, servers_directory};
+use crate::support::route53::{self, moto::Moto};
+use crate::support::tsig::Key;
+use crate::support::webhook::Webhook;
 use crate::support::{dns, ports, zone};
 
 const CHALLENGE: &str = "_acme-challenge.example.test";
+const WITHIN: Duration = Duration::from_secs(30);
 
 /// `example` for a name and its wildcard by the one provider `host`, from a Pebble that asks the servers at `dns`.
 fn issues(at: SocketAddr, prepare: impl FnOnce(&Countersign) -> String) {
     let pebble = Pebble::new(Version::Newest, at).start();
     let program = Countersign::new("");
     let provider = prepare(&program);
+    configure(&program, &pebble, at, &provider, "");
+    program.run(&["check"]).expect_code(0);
+    program.run(&["renew"]).expect_code(0);
+    expect_issued(&program, &pebble);
+}
+
+/// `more` is lines at the top of the configuration.
+fn configure(
+    program: &Countersign,
+    pebble: &RunningPebble,
+    at: SocketAddr,
+    provider: &str,
+    more: &str,
+) {
     program.configure(&format!(
         "state: {{dir}}/state
+{more}
 authorities:
   pebble: {{agree-to-terms: true, directory: \"{directory}\", trust: {trust}}}
 providers: {{host: {{{provider}}}}}
@@ -33,8 +57,9 @@ certificates:
         trust = pebble.https_root().display(),
         port = at.port(),
     ));
-    program.run(&["check"]).expect_code(0);
-    program.run(&["renew"]).expect_code(0);
+}
+
+fn expect_issued(program: &Countersign, pebble: &RunningPebble) {
     let names = ["example.test", "*.example.test"];
     judge(&program.path("out"), &pebble.issuing_root_pem(), &names);
 }
@@ -151,4 +176,156 @@ fn certbots_hooks() {
         )
     });
     assert_eq!(dns::txt(host.addr(), CHALLENGE), [""; 0]);
+}
+
+/// It has a change only after the zone was transferred back to it.
+#[test]
+fn a_secondary_that_passes_updates_on() {
+    let key = Key::sha256("acme");
+    let port = ports::free();
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
+    let policy = format!("grant acme name {CHALLENGE} TXT;");
+    let here = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    let text = zone::text("example.test", &here, "_acme-challenge 120 TXT foreign\n");
+    let primary = bind::Zone::primary("example.test", text)
+        .update_policy(&policy)
+        .notify(&[at]);
+    let primary = Bind::new().key(&key).zone(primary).start();
+    let secondary = bind::Zone::secondary("example.test", &[primary.addr()])
+        .statement("allow-update-forwarding { any; };");
+    let secondary = Bind::new().port(port.number()).key(&key).zone(secondary);
+    let secondary = secondary.start();
+    issues(primary.addr(), |program| {
+        let keyfile = key.write_keyfile(program.directory());
+        format!(
+            "rfc2136: {{server: \"{}\", tsig: {{keyfile: {}}}}}",
+            secondary.addr(),
+            keyfile.display()
+        )
+    });
+    assert_eq!(dns::txt(primary.addr(), CHALLENGE), ["foreign"]);
+    let ttl = dns::ttl(primary.addr(), CHALLENGE, RecordType::TXT);
+    assert_eq!(ttl, Some(120));
+}
+
+/// moto shows what it holds to whoever asks; Pebble asks a DNS server that reads it there.
+#[test]
+fn route_53_as_moto_plays_it() {
+    let moto = Moto::start();
+    moto.make_zone("example.test", false);
+    moto.make_zone("example.test", true);
+    let dns = route53::dns::bridge(moto.addr());
+    issues(dns.addr(), |program| {
+        std::fs::write(program.path("secret"), "any\n").unwrap();
+        format!(
+            "route53: {{endpoint: \"{}\", access-key-id: {}, secret-access-key: {{file: \"{{dir}}/secret\"}}}}",
+            moto.url(),
+            route53::KEY
+        )
+    });
+    assert_eq!(dns::txt(dns.addr(), CHALLENGE), [""; 0]);
+}
+
+/// A person who does what the sentences say, by `nsupdate`.
+struct Person {
+    host: Host,
+    key: PathBuf,
+}
+
+impl Person {
+    fn new(program: &Countersign) -> Self {
+        let host = host();
+        let key = host.key.write_keyfile(program.directory());
+        Self { host, key }
+    }
+
+    /// Does with every `TXT "value" at name` of a sentence what `words` say of it; how many there were.
+    fn obeys(&self, sentence: &str, words: &str) -> usize {
+        let records = sentence.split("TXT \"").skip(1);
+        let records = records.map(|rest| {
+            let (value, rest) = rest.split_once("\" at ").unwrap();
+            let end = rest.find([' ', ',', ';']).unwrap_or(rest.len());
+            let name = rest[..end].to_owned();
+            words.replace("NAME", &name).replace("VALUE", value)
+        });
+        let lines: Vec<String> = records
+            .map(|words| change(&self.host, &self.key, &words))
+            .collect();
+        for line in &lines {
+            let mut sh = guarded(Path::new("/bin/sh"));
+            assert!(sh.args(["-e", "-c", line]).status().unwrap().success());
+        }
+        lines.len()
+    }
+}
+
+const ADD: &str = "add NAME. 60 TXT \"VALUE\"";
+const DELETE: &str = "delete NAME. TXT \"VALUE\"";
+
+#[test]
+fn a_person_who_does_by_hand_what_renew_says() {
+    let program = Countersign::new("");
+    let person = Person::new(&program);
+    let pebble = Pebble::new(Version::Newest, person.host.addr()).start();
+    configure(&program, &pebble, person.host.addr(), "manual: {}", "");
+    program.run(&["check"]).expect_code(0);
+    let renew = program.start(&["renew"]);
+    let (mut added, mut removed) = (0, 0);
+    while let Some(line) = renew.next_output_line() {
+        if line.contains("add by hand") {
+            assert!(line.contains("`countersign delegate example`"), "{line}");
+            added += person.obeys(&line, ADD);
+        } else if line.contains("remove by hand") {
+            removed += person.obeys(&line, DELETE);
+        }
+    }
+    renew.finish().expect_code(0);
+    expect_issued(&program, &pebble);
+    assert_eq!((added, removed), (2, 2));
+    assert_eq!(dns::txt(person.host.addr(), CHALLENGE), [""; 0]);
+}
+
+#[test]
+fn a_person_is_alerted_when_the_daemon_needs_something_done_by_hand() {
+    let program = Countersign::new("");
+    let person = Person::new(&program);
+    let pebble = Pebble::new(Version::Newest, person.host.addr()).start();
+    let hook = Webhook::start();
+    let alerts = format!("alerts: [{{webhook: \"{}\"}}]", hook.url("/"));
+    let at = person.host.addr();
+    configure(&program, &pebble, at, "manual: {}", &alerts);
+    let daemon = program.start(&["run"]);
+    daemon.wait_for("add by hand").unwrap();
+    assert!(eventually(WITHIN, || hook.taken("/").len() == 1));
+    let alert = hook.taken("/").remove(0).json();
+    assert_eq!(alert["event"], "failure", "{alert}");
+    assert_eq!(alert["whose"], "you", "{alert}");
+
+    // Whoever looks is told all that is to be done, however often the daemon is killed.
+    daemon.kill();
+    let daemon = program.start(&["run"]);
+    daemon.wait_for("ready: ").unwrap();
+    let blocked = || {
+        let said = program.run(&["status", "--json"]).expect_code(0).stdout;
+        let status: Value = serde_json::from_str(&said).unwrap();
+        let certificate = &status["certificates"][0];
+        let sentence = certificate["failure"]["sentence"].as_str();
+        let sentence = sentence.unwrap_or_default().to_owned();
+        let is_blocked = certificate["activity"] == "blocked";
+        (is_blocked && sentence.matches("TXT").count() == 2).then_some(sentence)
+    };
+    assert!(eventually(WITHIN, || blocked().is_some()));
+    assert_eq!(person.obeys(&blocked().unwrap(), ADD), 2);
+    daemon.wait_for("remove by hand").unwrap();
+    // What was taken when the daemon was killed may be told again.
+    let told = || {
+        let bodies = hook.taken("/").into_iter().map(|it| it.json());
+        let mut events: Vec<Value> = bodies.map(|body| body["event"].clone()).collect();
+        events.dedup();
+        events
+    };
+    assert!(eventually(WITHIN, || told() == ["failure", "recovery"]));
+    expect_issued(&program, &pebble);
+    daemon.terminate();
+    daemon.finish().expect_code(0);
 }

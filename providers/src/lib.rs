@@ -18,6 +18,7 @@ pub mod googlecloud;
 pub mod guard;
 pub mod http;
 pub mod manifest;
+pub mod manual;
 pub mod meter;
 mod oauth;
 pub mod ovh;
@@ -109,6 +110,20 @@ impl From<Zone> for Held {
             is_claim: false,
         }
     }
+}
+
+/// Every zone that could hold `name`, claimed by a host that does not know which it holds.
+fn claimed(name: &DnsName) -> Vec<Held> {
+    let above = std::iter::successors(Some(name.clone()), DnsName::parent);
+    let zone = |name: DnsName| Zone {
+        id: name.to_string(),
+        name,
+    };
+    let claim = |name| Held {
+        is_claim: true,
+        ..Held::from(zone(name))
+    };
+    above.map(claim).collect()
 }
 
 /// What a host gives for changes that it has accepted.

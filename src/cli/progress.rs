@@ -164,6 +164,15 @@ impl Board {
                     None => clean(&sentence),
                 };
             }
+            Progress::ByHand(sentence) => {
+                let sentence = self.screen.wrap(&clean(&sentence), 0, 2);
+                let text = self.screen.warn(&format!("{name}: {sentence}"));
+                match &self.live {
+                    Some(live) => live.say(&text),
+                    None => drop(out(text)),
+                }
+                return;
+            }
             Progress::Issued(issued) => {
                 work.issued = Some(issued.not_after);
                 work.doing = format!("issued, valid until {}", instant(issued.not_after));

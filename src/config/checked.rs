@@ -189,6 +189,8 @@ pub enum ProviderSettings {
     LegoHttpreq(RunnerSettings<HttpreqSettings>),
     /// Scripts for certbot.
     CertbotHooks(RunnerSettings<runners::CertbotHooks>),
+    /// A person.
+    Manual,
 }
 
 /// The settings of a host that can only be written to.

@@ -226,6 +226,7 @@ fn provider_secrets(path: &str, settings: &ProviderSettings) -> Vec<(String, Sec
                 .map(|(name, source)| (path(name), source.clone()))
                 .collect()
         }
+        ProviderSettings::Manual => Vec::new(),
         ProviderSettings::AcmeSh(settings) => {
             variables(&format!("{path}.acme-sh"), &settings.writer.env)
         }
@@ -279,6 +280,7 @@ fn provider_programs<'s>(
         | ProviderSettings::Cloudflare(_)
         | ProviderSettings::GoogleCloud(_)
         | ProviderSettings::LegoHttpreq(_)
+        | ProviderSettings::Manual
         | ProviderSettings::Ovh(_)
         | ProviderSettings::Rest { .. }
         | ProviderSettings::Rfc2136(_)

@@ -108,26 +108,38 @@ pub(super) fn host(text: &str) -> Result<DnsName, BadName> {
         message: format!("`{text}` is not a host name: {why}"),
         hint: "a host name has labels of letters, digits and hyphens with dots between, e.g. www.example.com",
     };
-    // Plain ASCII is judged first by the stricter rules, since they say what is wrong.
-    if text.is_ascii() {
-        DnsName::parse(text).map_err(|error| refused(&error.to_string()))?;
-    }
-    let ascii = Uts46::new()
-        .to_ascii(
-            text.as_bytes(),
-            AsciiDenyList::URL,
-            Hyphens::CheckFirstLast,
-            DnsLength::VerifyAllowRootDot,
-        )
-        .map_err(|_| {
-            refused("a label is empty, too long, begins or ends with a hyphen, or has characters that no name may have")
-        })?;
-    let name = DnsName::parse(&ascii).map_err(|error| refused(&error.to_string()))?;
+    // ASCII is judged first by the stricter rules, since they say what is wrong; where it has no A-labels, nothing is
+    // left to be mapped.
+    let plain = match text.is_ascii() {
+        true => Some(DnsName::parse(text).map_err(|error| refused(&error.to_string()))?),
+        false => None,
+    };
+    let name = match plain.filter(|name| name.as_str().split('.').all(is_plain)) {
+        Some(name) => name,
+        None => {
+            let ascii = Uts46::new()
+                .to_ascii(
+                    text.as_bytes(),
+                    AsciiDenyList::URL,
+                    Hyphens::CheckFirstLast,
+                    DnsLength::VerifyAllowRootDot,
+                )
+                .map_err(|_| {
+                    refused("a label is empty, too long, begins or ends with a hyphen, or has characters that no name may have")
+                })?;
+            DnsName::parse(&ascii).map_err(|error| refused(&error.to_string()))?
+        }
+    };
     let last = name.as_str().rsplit('.').next().unwrap_or_default();
     if last.bytes().all(|b| b.is_ascii_digit()) {
         return Err(refused("its last label is a number"));
     }
     Ok(name)
+}
+
+/// Whether a label of ASCII letters, digits, hyphens and underscores stands for itself.
+fn is_plain(label: &str) -> bool {
+    !(label.starts_with("xn--") || label.starts_with('-') || label.ends_with('-'))
 }
 
 fn ip_address(text: &str) -> Option<IpAddr> {

@@ -18,7 +18,9 @@ use serde::Deserialize;
 
 pub(super) use acme_dns::AcmeDns;
 pub(super) use clouds::{AzureDns, GoogleCloud, ManagedIdentity, Ovh, WorkloadIdentity};
-pub(super) use plugins::{AssumeRole, Cloudflare, Given, Provider, Rest, Rfc2136, Route53, Tsig};
+pub(super) use plugins::{
+    AssumeRole, Cloudflare, Given, Manual, Provider, Rest, Rfc2136, Route53, Tsig,
+};
 pub(super) use process::Process;
 pub(super) use runners::{AcmeSh, CertbotHooks, LegoExec, LegoHttpreq};
 

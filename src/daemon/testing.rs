@@ -9,6 +9,14 @@ use crate::run::progress::Watchers;
 
 /// With its state in `directory`, and `certificates` as under that key.
 pub(crate) async fn daemon(directory: &Path, certificates: &str, clock: Clock) -> Daemon {
+    let config = config(directory, certificates);
+    Daemon::open(&config, clock, Watchers::default())
+        .await
+        .unwrap()
+}
+
+/// The configuration of such a daemon.
+pub(crate) fn config(directory: &Path, certificates: &str) -> Config {
     let text = format!(
         "state: '{}/state'
 authorities: {{nobody: {{directory: 'https://127.0.0.1:1/', agree-to-terms: true}}}}
@@ -18,9 +26,6 @@ certificates: {certificates}
 ",
         directory.display()
     );
-    let config = Config::parse(&directory.join("countersign.yaml"), &text)
-        .unwrap_or_else(|errors| panic!("{errors}"));
-    Daemon::open(&config, clock, Watchers::default())
-        .await
-        .unwrap()
+    Config::parse(&directory.join("countersign.yaml"), &text)
+        .unwrap_or_else(|errors| panic!("{errors}"))
 }

@@ -189,6 +189,11 @@ impl Attempt {
         self.order_url.as_deref()
     }
 
+    /// The records that it wants at DNS hosts, or has there.
+    pub fn records(&self) -> impl Iterator<Item = &RecordId> {
+        self.held.iter().map(|held| &held.record)
+    }
+
     /// How many authorizations have no value at their DNS host yet: a batch may wait a moment for those that have not
     /// asked for it.
     pub fn approaching(&self) -> usize {

@@ -190,7 +190,7 @@ impl Watch {
                 }
                 Some(taken) = self.heard.recv() => self.note(taken).await,
                 // What it came to is saved by then.
-                Some((name, progress)) = told.recv() => if matches!(progress, Progress::Finished(_)) {
+                Some((name, progress)) = told.recv() => if matches!(progress, Progress::Finished(_) | Progress::ByHand(_)) {
                     self.look(&name).await;
                 },
                 () = clock.sleep(pause) => self.look_at_due().await,

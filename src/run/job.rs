@@ -333,14 +333,8 @@ pub(super) async fn again(
     retry_at.max(floor)
 }
 
-/// Whether `now` wants another certificate as `name` than `before`, where it was `was`.
-pub(super) fn is_other(
-    before: &Shared,
-    was: &Wanted,
-    now: &Shared,
-    name: &CertificateName,
-) -> bool {
-    let is = &now.certificates[name];
+/// Whether `is`, of `now`, is another certificate than `was`, of `before`.
+pub(super) fn is_other(before: &Shared, was: &Wanted, now: &Shared, is: &Wanted) -> bool {
     was.specification != is.specification
         || is
             .authorities

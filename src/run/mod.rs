@@ -1,6 +1,7 @@
 //! Decides what runs next, performs effects, feeds events back.
 
 pub mod accounts;
+pub mod by_hand;
 mod clockwatch;
 pub mod delivering;
 pub mod forecast;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::shared::specification;
 use super::{BUILT_IN, plan, records};
 
+use super::by_hand;
 use crate::config::{self, Config};
 use crate::engine::attempt::{Attempt, Step};
 use crate::engine::certificate::{Certificate, Issued};
@@ -322,12 +323,22 @@ fn view_of(
         domain: plan::domain(&specification),
         floor: trouble.and_then(|trouble| trouble.floor(now)),
     };
-    let failure = failing(&certificate, &deliveries);
+    let by_hand = parked.as_ref().map(|it| by_hand::values(config, it));
+    let by_hand = by_hand.filter(|values| !values.is_empty());
+    let failure = match &by_hand {
+        Some(values) => Some(Failing {
+            failure: Failure::new(Whose::You, by_hand::add(name, values)),
+            retry_at: None,
+            count: 1,
+        }),
+        None => failing(&certificate, &deliveries),
+    };
     let undelivered = state != State::None
         && deliveries
             .iter()
             .any(|delivery| delivery.state != DeliveryState::Installed);
     let activity = match &failure {
+        _ if by_hand.is_some() => Activity::Blocked,
         _ if step.is_some_and(|step| step < Step::Closing) => Activity::Issuing,
         Some(failing) if failing.failure.whose == Whose::You => Activity::Blocked,
         _ if undelivered => Activity::Delivering,

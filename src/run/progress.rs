@@ -26,6 +26,8 @@ pub enum Progress {
         /// When it is tried again, if that is known.
         again: Option<Timestamp>,
     },
+    /// A person is to do something by hand.
+    ByHand(String),
     /// A new certificate is saved.
     Issued(Box<Issued>),
     /// It is in place at a target, and whoever uses it was told.

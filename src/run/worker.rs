@@ -15,7 +15,7 @@ use super::journal::Journal;
 use super::progress::Progress;
 use super::shared::{Authority, Shared, Wanted};
 use super::stop::Stop;
-use super::{LONGEST_SLEEP, records};
+use super::{LONGEST_SLEEP, by_hand, records};
 use crate::dns::Walk;
 use crate::engine::EffectId;
 use crate::engine::attempt::{Attempt, Effect, End, Request, Step};
@@ -67,6 +67,8 @@ pub struct Worker {
     /// The DNS hosts that were asked for a value, and when, by authorization.
     presented: BTreeMap<usize, (String, Duration)>,
     trouble: Option<String>,
+    /// What a person was told to add by hand.
+    by_hand: by_hand::Values,
     /// Whether what it got takes the place of a certificate before.
     replaces: bool,
     stop: Stop,
@@ -157,6 +159,7 @@ impl Worker {
             timed,
             presented: BTreeMap::new(),
             trouble: None,
+            by_hand: by_hand::Values::new(),
             replaces: false,
             stop,
         }
@@ -441,6 +444,16 @@ impl Worker {
             }
             self.trouble = sentence;
         }
+        let by_hand = by_hand::values(&self.shared.config, &self.attempt.value);
+        let new: by_hand::Values = by_hand.difference(&self.by_hand).cloned().collect();
+        let gone: by_hand::Values = self.by_hand.difference(&by_hand).cloned().collect();
+        let new = (!new.is_empty()).then(|| by_hand::add(name, &new));
+        let gone = (!gone.is_empty()).then(|| by_hand::remove(&gone));
+        for sentence in new.into_iter().chain(gone) {
+            tracing::info!("{sentence}");
+            watchers.tell(name, Progress::ByHand(sentence));
+        }
+        self.by_hand = by_hand;
         let step = Some(self.attempt.value.step());
         if step != self.step {
             self.step = step;

@@ -1,15 +1,15 @@
 //! Other clients of the API against the stand-in: Cloudflare's own SDK, certbot's plug-in and lego's.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use countersign_providers::contract::{absent, ensure};
 
 use super::{Bench, VALUE, ZONE, name};
 use crate::support::cloudflare::Token;
-use crate::support::cloudflare::dns::Bridge;
+use crate::support::cloudflare::dns;
 use crate::support::golden;
-use crate::support::process::{guarded, server, servers_directory, spawn};
+use crate::support::lego::Lego;
+use crate::support::process::{guarded, servers_directory};
 use crate::support::tsig;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,23 +55,13 @@ async fn certbot_does_the_same_at_the_stand_in_in_many_more_calls() {
 #[test]
 fn lego_does_the_same_at_the_stand_in_in_many_more_calls() {
     let bench = Bench::new();
-    let dns = Bridge::start(&bench.api);
+    let dns = dns::bridge(&bench.api);
     let names: Vec<String> = (0..100).map(|n| format!("h{n}.{ZONE}")).collect();
-    let mut lego = server("lego-cloudflare");
-    lego.arg(dns.addr().to_string()).args(&names);
-    lego.env("CLOUDFLARE_BASE_URL", bench.api.url())
-        .env("CLOUDFLARE_DNS_API_TOKEN", Token::usual().secret)
-        .env("LEGO_DISABLE_CNAME_SUPPORT", "true")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut lego = spawn(lego).unwrap();
-    let mut presented = String::new();
-    let output = lego.stdout.as_mut().unwrap();
-    BufReader::new(output).read_line(&mut presented).unwrap();
-    if presented != "presented\n" {
-        panic!("{:?}", lego.wait_with_output().unwrap());
-    }
+    let variables = [
+        ("CLOUDFLARE_BASE_URL", bench.api.url()),
+        ("CLOUDFLARE_DNS_API_TOKEN", Token::usual().secret),
+    ];
+    let lego = Lego::present("cloudflare", dns.addr(), &names, &variables);
     let present = bench.api.asked();
     assert_eq!(bench.shown().len(), 100);
     let (value, _) = bench.served(&name("_acme-challenge.h7"));
@@ -80,9 +70,7 @@ fn lego_does_the_same_at_the_stand_in_in_many_more_calls() {
         VALUE.len(),
         "one value as the authority wants it"
     );
-    drop(lego.stdin.take());
-    let output = lego.wait_with_output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    lego.clean();
     assert_eq!(bench.shown(), [""; 0]);
     let clean = bench.api.asked();
     let calls = [present, clean].map(|asked| asked.split(' ').count());

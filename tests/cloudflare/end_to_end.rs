@@ -7,8 +7,8 @@ use tempfile::TempDir;
 use super::ZONE;
 use crate::canary::{Search, search_files, search_output};
 use crate::issuance::judge;
-use crate::support::cloudflare::dns::Bridge;
-use crate::support::cloudflare::{Cloudflare, Fate, State, Token};
+use crate::support::bridge::Bridge;
+use crate::support::cloudflare::{Cloudflare, Fate, State, Token, dns};
 use crate::support::command::Countersign;
 use crate::support::pebble::{Pebble, RunningPebble, Version};
 
@@ -26,7 +26,7 @@ impl Scene {
         let state = State::new(Token::usual()).zone(ZONE, "acme");
         let state = state.zone("other.test", "acme");
         let api = Cloudflare::start(state);
-        let bridge = Bridge::start(&api);
+        let bridge = dns::bridge(&api);
         let pebble = Pebble::new(Version::Newest, bridge.addr()).start();
         let scene = Self {
             api,

@@ -48,7 +48,8 @@ impl Scenario {
             .collect()
     }
 
-    pub(super) fn configuration(&self) -> String {
+    /// What stands under `certificates`.
+    pub(super) fn certificates(&self) -> String {
         let mut text = String::new();
         for name in self.names() {
             writeln!(
@@ -89,6 +90,14 @@ pub(super) struct Usual {
 }
 
 impl Usual {
+    /// The same with these kinds of instants only, and those that nobody has thought of.
+    pub(super) fn only(mut self, keeps: impl Fn(&str) -> bool) -> Self {
+        for kinds in self.one.iter_mut().chain(&mut self.three) {
+            kinds.retain(|kind| kind == ANYWHERE || keeps(kind));
+        }
+        self
+    }
+
     pub(super) fn kinds(&self) -> BTreeSet<String> {
         self.one.iter().flatten().cloned().collect()
     }

@@ -108,6 +108,20 @@ fn keys(line: &Value) -> impl Iterator<Item = String> {
         .filter_map(|key| Some(key.split_once('/')?.0.to_owned()))
 }
 
+/// Whether an instant is one of those at which TXT records come and go.
+pub(super) fn is_of_records(kind: &str) -> bool {
+    let parts = [
+        "provider:",
+        "commit ledger:",
+        "commit -ledger:",
+        "effect locate:",
+        "effect present:",
+        "effect observe:",
+        "effect release:",
+    ];
+    parts.iter().any(|part| kind.starts_with(part))
+}
+
 /// What is done; `install` of `install/1795316447088/0`. Requests to the authority are kinds of their own.
 fn effect(line: &Value) -> Option<&str> {
     let asks = [

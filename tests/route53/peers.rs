@@ -1,8 +1,5 @@
 //! Programs that nobody here wrote: boto3 judges the fake, certbot is counted beside us, and moto plays the vendor.
 
-use std::path::Path;
-use std::process::{Command, Output};
-
 use countersign_providers::Provider;
 use countersign_providers::contract::{absent, ensure};
 use countersign_providers::record::{Change, DnsName, RrSet, Zone};
@@ -10,9 +7,9 @@ use countersign_providers::route53::{AssumeRole, Route53, Settings, Source};
 use countersign_providers::secret::SecretSource;
 use url::Url;
 
-use crate::support::ports::{self, Port};
-use crate::support::process::{Process, guarded, server, servers_directory};
-use crate::support::route53::{Fake, KEY, SECRET};
+use crate::support::lego::Lego;
+use crate::support::route53::moto::{Moto, python};
+use crate::support::route53::{self, Fake, KEY, SECRET};
 
 use super::{ID, ZONE, context, name, provider, put, served, start, value};
 
@@ -137,6 +134,31 @@ async fn certbot_makes_fifty_calls_where_we_make_four_and_loses_what_we_keep() {
     assert_eq!(served(&fake, &names[0]).values, ["theirs"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn lego_takes_hundreds_of_calls_for_a_hundred_names_where_we_take_four() {
+    let fake = start();
+    let dns = route53::dns::bridge(fake.addr());
+    let names: Vec<String> = (0..100).map(|n| format!("h{n}.{ZONE}")).collect();
+    let variables = [
+        ("AWS_ENDPOINT_URL", fake.url()),
+        ("AWS_ACCESS_KEY_ID", KEY.to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+    ];
+    let lego = Lego::present("route53", dns.addr(), &names, &variables);
+    let present = fake.calls().len();
+    assert_eq!(fake.state().zones[0].sets.len(), 100);
+    lego.clean();
+    let clean = fake.calls().len();
+    assert_eq!(fake.state().zones[0].sets.len(), 0);
+    assert_eq!([present, clean], [400, 400], "ours: 3 and 1");
+
+    let provider = provider(&fake);
+    let names: Vec<DnsName> = (0..100).map(|n| name(&format!("h{n}"))).collect();
+    round_of(&provider, &fake, &names).await;
+    assert_eq!(fake.calls().len(), 4);
+}
+
 /// As the core presents all names, waits, and cleans.
 async fn round_of(provider: &Route53, fake: &Fake, names: &[DnsName]) {
     let found = provider.zones(&names[0], &context()).await.unwrap();
@@ -164,13 +186,16 @@ async fn round_of(provider: &Route53, fake: &Fake, names: &[DnsName]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn moto_takes_our_requests_and_its_replies_are_read() {
     let moto = Moto::start();
-    moto.make_zones();
+    // Two zones of one name, and a private one.
+    for is_private in [false, false, true] {
+        moto.make_zone(ZONE, is_private);
+    }
     let key = Settings {
         source: Source::Key {
             id: KEY.to_owned(),
             secret: SecretSource::Command(vec!["echo".into(), SECRET.into()]),
         },
-        ..moto.settings()
+        ..settings_of(&moto)
     };
     let role = AssumeRole {
         arn: "arn:aws:iam::123456789012:role/dns".to_owned(),
@@ -192,7 +217,7 @@ async fn moto_takes_our_requests_and_its_replies_are_read() {
         ("AWS_WEB_IDENTITY_TOKEN_FILE", token),
     ];
     let variables = web_identity.map(|(name, value)| (name.to_owned(), value));
-    let chain = Route53::new(moto.settings());
+    let chain = Route53::new(settings_of(&moto));
     let web_identity = chain.in_environment(variables.into(), home.path().to_owned());
     for provider in [Route53::new(key), Route53::new(with_role), web_identity] {
         round(&provider).await;
@@ -233,71 +258,10 @@ async fn round(provider: &Route53) {
     assert_eq!(seen[0].values, [""; 0]);
 }
 
-/// Moto as a server.
-struct Moto {
-    port: Port,
-    _process: Process,
-    _directory: tempfile::TempDir,
-}
-
-impl Moto {
-    fn start() -> Self {
-        let (port, directory) = (ports::free(), tempfile::tempdir().unwrap());
-        let mut command = server("moto_server");
-        command.args(["-H", "127.0.0.1", "-p", &port.number().to_string()]);
-        let mut process = Process::start("moto", command, directory.path());
-        let at = ("127.0.0.1", port.number());
-        process.wait_until("taking connections", || {
-            std::net::TcpStream::connect(at).is_ok()
-        });
-        Self {
-            port,
-            _process: process,
-            _directory: directory,
-        }
+fn settings_of(moto: &Moto) -> Settings {
+    Settings {
+        endpoint: Some(Url::parse(&moto.url()).unwrap()),
+        sts_endpoint: Some(Url::parse(&moto.url()).unwrap()),
+        ..Settings::default()
     }
-
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port.number())
-    }
-
-    fn settings(&self) -> Settings {
-        Settings {
-            endpoint: Some(Url::parse(&self.url()).unwrap()),
-            sts_endpoint: Some(Url::parse(&self.url()).unwrap()),
-            ..Settings::default()
-        }
-    }
-
-    /// Two zones of one name, and a private one.
-    fn make_zones(&self) {
-        let script = "
-import sys, boto3
-client = boto3.client('route53', endpoint_url=sys.argv[1])
-for number, (name, private) in enumerate([('example.test', False), ('example.test', False), ('example.test', True)]):
-    extra = {'VPC': {'VPCRegion': 'us-east-1', 'VPCId': 'vpc-1'}} if private else {}
-    client.create_hosted_zone(Name=name, CallerReference=str(number),
-                              HostedZoneConfig={'Comment': '', 'PrivateZone': private}, **extra)
-";
-        let output = python(&self.url(), script, &[]);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}");
-    }
-}
-
-/// Runs a script with the packages that `tests/get-servers` got, and the fake's key.
-fn python(endpoint: &str, script: &str, arguments: &[&str]) -> Output {
-    let directory = tempfile::tempdir().unwrap();
-    let nothing = |file: &str| Path::join(directory.path(), file);
-    let mut command: Command = guarded(&servers_directory().join("venv/bin/python"));
-    command
-        .args(["-c", script, endpoint])
-        .args(arguments)
-        .env("AWS_ENDPOINT_URL", endpoint)
-        .env("AWS_ACCESS_KEY_ID", KEY)
-        .env("AWS_SECRET_ACCESS_KEY", SECRET)
-        .env("AWS_DEFAULT_REGION", "us-east-1")
-        .env("AWS_CONFIG_FILE", nothing("config"))
-        .env("AWS_SHARED_CREDENTIALS_FILE", nothing("credentials"));
-    command.output().unwrap()
 }

@@ -12,6 +12,7 @@
 )]
 
 pub mod bind;
+pub mod bridge;
 pub mod cloudflare;
 pub mod clouds;
 pub mod command;
@@ -19,6 +20,7 @@ pub mod disk;
 pub mod dns;
 pub mod golden;
 pub mod knot;
+pub mod lego;
 pub mod mail;
 pub mod pebble;
 pub mod ports;

@@ -20,7 +20,9 @@ use crate::child::{self, Given, KEPT_OUTPUT, Unfinished, ending};
 use crate::record::{Change, DnsName, RrSet, Zone};
 use crate::secret::{SecretSource, hide};
 use crate::words::printable;
-use crate::{Context, ErrorKind, Held, Provider, ProviderError, Receipt, RecordModel, Traits};
+use crate::{
+    Context, ErrorKind, Held, Provider, ProviderError, Receipt, RecordModel, Traits, claimed,
+};
 
 /// Nobody knows how long the host needs.
 const PROPAGATION: Duration = Duration::from_secs(120);
@@ -66,18 +68,12 @@ impl<W: Writer> Provider for WriteOnly<W> {
     }
 
     async fn zones(&self, name: &DnsName, _: &Context) -> Result<Vec<Held>, ProviderError> {
-        let above = std::iter::successors(Some(name.clone()), DnsName::parent);
-        let held = above.filter(|it| self.zones.is_empty() || self.zones.contains(it));
-        let held = held.map(|name| Zone {
-            id: name.to_string(),
-            name,
-        });
-        let is_claim = self.zones.is_empty();
-        let held = held.map(|zone| Held {
-            is_claim,
-            ..Held::from(zone)
-        });
-        Ok(held.collect())
+        let mut held = claimed(name);
+        if !self.zones.is_empty() {
+            held.retain(|it| self.zones.contains(&it.zone.name));
+            held.iter_mut().for_each(|it| it.is_claim = false);
+        }
+        Ok(held)
     }
 
     async fn observe(

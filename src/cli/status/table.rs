@@ -283,7 +283,7 @@ fn leftovers(overview: &Overview, screen: Screen) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::testing::{DAY, failing, issued, missing};
+    use crate::run::testing::{DAY, at, failing, issued, missing};
 
     #[test]
     fn what_a_person_must_see_comes_first() {
@@ -317,5 +317,48 @@ mod tests {
                 "b-fine-late"
             ]
         );
+    }
+
+    #[test]
+    fn what_ends_before_the_present_one_and_is_still_in_use_is_named() {
+        let at_target = |state, ends| Delivered {
+            target: "web".to_owned(),
+            state,
+            generation: Some(2),
+            serves_until: Some(at(ends)),
+            since: None,
+            failure: None,
+            failures: 0,
+        };
+        let said = |deliveries| {
+            let view = View {
+                deliveries,
+                ..issued("a", 90, 60 * DAY)
+            };
+            let overview = Overview {
+                now: at(0),
+                by_itself: true,
+                notices: Vec::new(),
+                certificates: Vec::new(),
+                left: Vec::new(),
+            };
+            in_use(&view, &overview)
+        };
+        let ahead = said(vec![at_target(DeliveryState::Failing, 3 * DAY)]).unwrap();
+        assert_eq!(
+            ahead,
+            "the one that is still in use ends 1970-01-04 00:00:00 UTC (in 3 d)"
+        );
+        let over = said(vec![at_target(DeliveryState::Wanted, -DAY)]).unwrap();
+        assert_eq!(
+            over,
+            "the one that is still in use ended 1969-12-31 00:00:00 UTC"
+        );
+        for nothing_to_say in [
+            at_target(DeliveryState::Installed, 3 * DAY),
+            at_target(DeliveryState::Failing, 300 * DAY),
+        ] {
+            assert_eq!(said(vec![nothing_to_say]), None);
+        }
     }
 }

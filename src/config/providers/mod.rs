@@ -23,9 +23,6 @@ use super::problems::{Path, nearest};
 use super::raw;
 use super::scalars::Checker;
 
-/// The plug-ins of later versions.
-const LATER: [&str; 1] = ["manual"];
-
 impl Checker {
     /// The providers that are right.
     pub(super) fn providers(
@@ -116,6 +113,12 @@ impl Checker {
             let settings = self.certbot_hooks(&at.key("certbot-hooks"), hooks);
             all.push(settings.map(ProviderSettings::CertbotHooks));
         }
+        if let Some(manual) = &provider.manual {
+            let at = at.key("manual");
+            self.problems
+                .unknown_keys::<raw::Manual>(&at, &manual.unknown);
+            all.push(Some(ProviderSettings::Manual));
+        }
         let given = provider.unknown.0.len() + all.len();
         if given != 1 {
             self.problems.key(
@@ -181,19 +184,9 @@ impl Checker {
     fn unknown_plugin(&mut self, at: &Path<'_>, plugin: &str) {
         let plugins = raw::known_keys::<raw::Provider>();
         let present: Vec<&str> = plugins.iter().map(String::as_str).collect();
-        let has = format!("this version has: {}", present.join(", "));
-        if LATER.contains(&plugin) {
-            let message = format!("the plug-in `{plugin}` is not in this version");
-            self.problems.key(at, message, has);
-            return;
-        }
-        let known = [&present[..], &LATER[..]].concat();
-        let hint = match nearest(plugin, &known) {
-            Some(near) if LATER.contains(&near) => {
-                format!("did you mean `{near}`? It is not in this version")
-            }
+        let hint = match nearest(plugin, &present) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => has,
+            None => format!("this version has: {}", present.join(", ")),
         };
         self.problems
             .key(at, format!("unknown plug-in `{plugin}`"), hint);

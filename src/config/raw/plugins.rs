@@ -69,6 +69,18 @@ pub(in crate::config) struct Provider {
     pub(in crate::config) lego_httpreq: Option<LegoHttpreq>,
     /// Scripts for certbot's manual hooks.
     pub(in crate::config) certbot_hooks: Option<CertbotHooks>,
+    /// A person, who adds each record by hand: `{}`.
+    pub(in crate::config) manual: Option<Manual>,
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub(in crate::config) unknown: Unknown,
+}
+
+/// A person: there is nothing to set.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, expecting = "an empty mapping, {}")]
+#[schemars(deny_unknown_fields)]
+pub(in crate::config) struct Manual {
     #[serde(flatten)]
     #[schemars(skip)]
     pub(in crate::config) unknown: Unknown,

@@ -8,6 +8,7 @@ use super::*;
 use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::engine::certificate::Certificate;
+use crate::notify::alert::{Event, testing::alert};
 use crate::run::progress::Watchers;
 
 /// A state directory, and a clock that a test turns.
@@ -165,4 +166,36 @@ async fn ten_thousand_certificates_are_looked_at_and_then_left_alone() {
     println!("10,000 certificates: {took:?}");
     assert_eq!(watch.looks.wake(), None);
     stop.cancel();
+}
+
+#[test]
+fn a_channel_forgets_what_was_given_up_and_nothing_else() {
+    let name = CertificateName::parse("web").unwrap();
+    let outgoing = |second, left_out| Outgoing {
+        alert: Alert {
+            left_out,
+            ..alert("web", Event::Failure, second)
+        },
+        sent: BTreeSet::new(),
+    };
+    let (tell, mut told) = unbounded_channel();
+    let id = |certificate, second| alert(certificate, Event::Failure, second).id;
+    let mut sending = Sending {
+        settings: AlertChannel::Command(Vec::new()),
+        tell,
+        stop: CancellationToken::new(),
+        handed: [id("web", 1), id("web", 2), id("web-2", 1), id("we", 1)].into(),
+    };
+    sending.give_up(&name, &[outgoing(2, 0)]);
+    assert!(told.try_recv().is_err(), "nothing was given up");
+    sending.give_up(&name, &[outgoing(2, 1), outgoing(3, 0)]);
+    let Ok(Told::GiveUp { ids, first }) = told.try_recv() else {
+        panic!("the channel is told");
+    };
+    assert_eq!(ids, [id("web", 1)].into());
+    assert_eq!((first.id, first.left_out), (id("web", 2), 1));
+    let kept = [id("web", 2), id("web-2", 1), id("we", 1)];
+    assert_eq!(sending.handed, kept.into());
+    sending.give_up(&name, &[outgoing(2, 1), outgoing(3, 0)]);
+    assert!(told.try_recv().is_err(), "it is told once");
 }

@@ -15,42 +15,44 @@ use crate::supervise;
 /// So many that are configured no more are named in the log.
 const NAMED: usize = 20;
 
+/// What another configuration is for one certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// It was not there before.
+    Come,
+    /// It is there no more.
+    Gone,
+    /// Another certificate is wanted.
+    Other,
+    /// The same is wanted elsewhere.
+    Elsewhere,
+}
+
 impl Crew {
     /// From now on by another configuration. Those at work go on by the one before, unless they are wanted no more, or
     /// otherwise.
     pub(super) async fn take_over(&mut self, shared: Arc<Shared>) {
         let before = std::mem::replace(&mut self.shared, shared);
-        self.account_for(&before).await;
-        let is_gone = |name: &&CertificateName| !self.shared.certificates.contains_key(*name);
-        let gone: Vec<&CertificateName> = before.certificates.keys().filter(is_gone).collect();
-        log_gone(&gone);
-        for name in gone {
-            self.plan.remove(name);
-            self.look_again.remove(name);
-            if self.asked.remove(name).is_some() {
-                let watchers = &self.shared.watchers;
-                watchers.tell(name, Progress::Finished(false));
-            }
-            match self.stops.get(name) {
-                Some(stop) => stop.remove(),
-                None => self.forget(name.clone()),
-            }
-        }
-        let names: Vec<CertificateName> = self.shared.certificates.keys().cloned().collect();
-        for name in names {
-            let is = &self.shared.certificates[&name];
-            let (is_other, is_elsewhere) = match before.certificates.get(&name) {
-                None => (false, true),
-                Some(was) => (
-                    job::is_other(&before, was, &self.shared, &name),
-                    was.deliveries != is.deliveries,
-                ),
-            };
-            match self.stops.get(&name) {
-                Some(stop) if is_other => stop.withdraw(),
-                Some(_) if is_elsewhere => drop(self.look_again.insert(name)),
-                None if is_other || is_elsewhere => self.plan_at_start(name).await,
-                _ => {}
+        let changes = changes(&before, &self.shared);
+        self.account_for(&changes).await;
+        log_gone(&changes);
+        for (name, change) in changes {
+            match (change, self.stops.get(&name)) {
+                (Change::Gone, at_work) => {
+                    self.plan.remove(&name);
+                    self.look_again.remove(&name);
+                    if self.asked.remove(&name).is_some() {
+                        let watchers = &self.shared.watchers;
+                        watchers.tell(&name, Progress::Finished(false));
+                    }
+                    match at_work {
+                        Some(stop) => stop.remove(),
+                        None => self.forget(name),
+                    }
+                }
+                (Change::Other, Some(stop)) => stop.withdraw(),
+                (_, Some(_)) => drop(self.look_again.insert(name)),
+                (_, None) => self.plan_at_start(name).await,
             }
         }
     }
@@ -64,12 +66,13 @@ impl Crew {
         }
     }
 
-    /// The same for those alone that came or went since `before`.
-    async fn account_for(&self, before: &Shared) {
-        let (was, is) = (&before.certificates, &self.shared.certificates);
-        let gone = was.keys().filter(|name| !is.contains_key(*name));
-        let come = is.keys().filter(|name| !was.contains_key(*name));
-        let names: Vec<CertificateName> = gone.chain(come).cloned().collect();
+    /// The same for those alone that came or went.
+    async fn account_for(&self, changes: &[(CertificateName, Change)]) {
+        let is_new_or_gone = |change| matches!(change, Change::Come | Change::Gone);
+        let names: Vec<CertificateName> = (changes.iter())
+            .filter(|(_, change)| is_new_or_gone(*change))
+            .map(|(name, _)| name.clone())
+            .collect();
         let (session, now) = (&self.shared.session, self.shared.clock.now());
         let now = self.shared.doubt().is_none().then_some(now);
         let noted = removed::look_at(session, now, &names, |name| self.is_kept(name)).await;
@@ -110,13 +113,35 @@ impl Crew {
     }
 }
 
+/// Those for whom something is different, by their names: one walk along both lists, which may be long.
+fn changes(before: &Shared, now: &Shared) -> Vec<(CertificateName, Change)> {
+    let mut changes = Vec::new();
+    let mut was = before.certificates.iter().peekable();
+    for (name, wanted) in &now.certificates {
+        while let Some((gone, _)) = was.next_if(|(it, _)| *it < name) {
+            changes.push((gone.clone(), Change::Gone));
+        }
+        let change = match was.next_if(|(it, _)| *it == name) {
+            None => Change::Come,
+            Some((_, was)) if job::is_other(before, was, now, wanted) => Change::Other,
+            Some((_, was)) if was.deliveries != wanted.deliveries => Change::Elsewhere,
+            Some(_) => continue,
+        };
+        changes.push((name.clone(), change));
+    }
+    changes.extend(was.map(|(gone, _)| (gone.clone(), Change::Gone)));
+    changes
+}
+
 /// A line in a file, or a file that `include` no longer matches, is easily lost.
-fn log_gone(names: &[&CertificateName]) {
-    let first: Vec<&str> = (names.iter().take(NAMED))
-        .map(|name| name.as_str())
+fn log_gone(changes: &[(CertificateName, Change)]) {
+    let gone: Vec<&str> = (changes.iter())
+        .filter(|(_, change)| *change == Change::Gone)
+        .map(|(name, _)| name.as_str())
         .collect();
-    let more = match names.len() - first.len() {
-        _ if names.is_empty() => return,
+    let first = &gone[..gone.len().min(NAMED)];
+    let more = match gone.len() - first.len() {
+        _ if gone.is_empty() => return,
         0 => String::new(),
         more => format!(" and {more} more"),
     };

@@ -1,13 +1,13 @@
-//! A person asks while a target hangs.
+//! A person asks while a target hangs, and a reload takes away and gives back.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use countersign_providers::clock::{Clock, VirtualClock, earlier, later};
+use countersign_providers::clock::{Clock, earlier, later};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::daemon::testing::daemon;
+use crate::daemon::testing::{config, daemon};
 use crate::deliver::{DeliverError, Generation, Shown, Target};
 use crate::engine::certificate::{Certificate, Issued};
 use crate::run::records;
@@ -38,10 +38,16 @@ fn name(text: &str) -> CertificateName {
     CertificateName::parse(text).unwrap()
 }
 
+/// A clock that goes by the timers of a runtime whose time is paused: it stands still while somebody reads the store.
+fn clock() -> Clock {
+    Clock::of_runtime(jiff::Timestamp::from_second(1_800_000_000).unwrap()).0
+}
+
+const BOTH: &str = "{hangs: {names: [a.acme.test]}, rests: {names: [b.acme.test]}}";
+
 /// Two certificates that are issued and not due: `hangs`, whose target does, and `rests`, which has none.
 async fn crew(directory: &std::path::Path, clock: Clock) -> Crew {
-    let configured = "{hangs: {names: [a.acme.test]}, rests: {names: [b.acme.test]}}";
-    let daemon = daemon(directory, configured, clock.clone()).await;
+    let daemon = daemon(directory, BOTH, clock.clone()).await;
     let mut shared = daemon.shared;
     let now = clock.now();
     for (name, wanted) in &shared.certificates {
@@ -89,39 +95,26 @@ impl Crew {
         let looked = self.looks.join_next_with_id().await.unwrap();
         self.hurry(looked).await;
     }
-
-    /// The same, while time passes.
-    async fn give_up_a_look(&mut self, hands: &VirtualClock) {
-        let looked = loop {
-            tokio::select! {
-                biased;
-                looked = self.looks.join_next_with_id() => break looked.unwrap(),
-                () = tokio::task::yield_now() => hands.advance(Duration::from_secs(1)),
-            }
-        };
-        self.hurry(looked).await;
-    }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_target_that_hangs_holds_up_nobody_else_who_is_asked_for() {
     let directory = tempfile::tempdir().unwrap();
-    let (clock, hands) = Clock::virtual_at(jiff::Timestamp::from_second(1_800_000_000).unwrap());
-    let mut crew = crew(directory.path(), clock).await;
+    let mut crew = crew(directory.path(), clock()).await;
     let mut hung = crew.ask(&[]);
     let rest = crew.ask(&["rests"]);
     crew.hear_a_look().await;
     assert_eq!(rest.await.unwrap().unwrap(), []);
     assert!(hung.try_recv().is_err());
-    crew.give_up_a_look(&hands).await;
+    crew.hear_a_look().await;
     assert_eq!(hung.await.unwrap().unwrap(), [name("hangs")]);
 }
 
 /// Else it could end before whoever asked is told that it began.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_that_is_looked_at_begins_nothing_meanwhile() {
     let directory = tempfile::tempdir().unwrap();
-    let (clock, hands) = Clock::virtual_at(jiff::Timestamp::from_second(1_800_000_000).unwrap());
+    let clock = clock();
     let mut crew = crew(directory.path(), clock.clone()).await;
     crew.plan_all().await;
     let _first = crew.ask(&["hangs"]);
@@ -129,9 +122,30 @@ async fn one_that_is_looked_at_begins_nothing_meanwhile() {
     // Its time comes, by a reload or by itself.
     crew.plan_at_start(name("hangs")).await;
     assert_eq!(crew.plan.start(clock.now()), None);
-    crew.give_up_a_look(&hands).await;
+    crew.hear_a_look().await;
     assert_eq!(crew.plan.start(clock.now()), None);
-    crew.give_up_a_look(&hands).await;
+    crew.hear_a_look().await;
     assert_eq!(crew.plan.start(clock.now()), Some(name("hangs")));
     assert_eq!(crew.plan.start(clock.now()), None);
+}
+
+/// Else its order is given up by one and taken up by the other.
+#[tokio::test(start_paused = true)]
+async fn one_that_is_configured_again_begins_after_what_it_had_is_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut daemon = daemon(directory.path(), BOTH, clock()).await;
+    let mut crew = Crew::new(Arc::clone(&daemon.shared), Stop::default());
+    let rests = name("rests");
+    let without = "{hangs: {names: [a.acme.test]}}";
+    for configured in [without, BOTH] {
+        let config = config(directory.path(), configured);
+        daemon.reload(config).await.unwrap();
+        crew.take_over(Arc::clone(&daemon.shared)).await;
+        assert!(crew.plan.turn(&rests).is_none(), "{configured}");
+        assert_eq!(crew.tasks.len(), 1);
+    }
+    let (ended, result) = crew.ended().await.unwrap();
+    crew.plan_again(ended, result.is_ok()).await;
+    assert!(crew.plan.turn(&rests).is_some());
+    assert!(crew.tasks.is_empty());
 }

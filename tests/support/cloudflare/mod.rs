@@ -17,12 +17,11 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::bridge::OBSERVER;
 pub use state::{State, Token};
 
 /// Where the API begins, as at the real one.
 const BASE: &str = "/client/v4";
-/// A client of this name is not counted.
-const OBSERVER: &str = "countersign-tests-dns";
 
 /// One request, as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -136,7 +136,7 @@ pub fn steps(body: &str) -> Option<Vec<Step>> {
     steps.filter(|steps| !steps.is_empty() && body.contains("ChangeResourceRecordSetsRequest"))
 }
 
-fn elements<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
+pub fn elements<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let parts = text.split(open.as_str()).skip(1);
     parts
@@ -144,6 +144,6 @@ fn elements<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
         .collect()
 }
 
-fn element(text: &str, name: &str) -> Option<String> {
+pub fn element(text: &str, name: &str) -> Option<String> {
     elements(text, name).first().map(|inner| unescaped(inner))
 }

@@ -57,6 +57,7 @@ fn connection(stream: TcpStream, answer: impl Fn(Request) -> Answer) -> std::io:
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader)? {
         let stream = reader.get_mut();
+        let is_last = request.header("connection") == Some("close");
         match answer(request) {
             Answer::Reply(status, body) => {
                 let head = head(status, body.len());
@@ -69,6 +70,9 @@ fn connection(stream: TcpStream, answer: impl Fn(Request) -> Answer) -> std::io:
                 stream.write_all([head.as_bytes(), body.as_bytes()].concat().as_slice())?;
                 return stream.shutdown(Shutdown::Both);
             }
+        }
+        if is_last {
+            return stream.shutdown(Shutdown::Both);
         }
     }
     Ok(())
