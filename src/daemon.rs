@@ -10,11 +10,14 @@ use std::time::Duration;
 
 use countersign_providers::Provider;
 use countersign_providers::acme_dns::AcmeDns;
+use countersign_providers::azuredns::AzureDns;
 use countersign_providers::clock::Clock;
 use countersign_providers::cloudflare::{self, Cloudflare};
+use countersign_providers::googlecloud::GoogleCloud;
 use countersign_providers::guard::Guard;
 use countersign_providers::manifest::Rest;
 use countersign_providers::manual::Manual;
+use countersign_providers::ovh::Ovh;
 use countersign_providers::process::Process;
 use countersign_providers::rfc2136::Rfc2136;
 use countersign_providers::route53::Route53;
@@ -282,11 +285,14 @@ fn token() -> Result<String, StoreError> {
 pub fn provider(settings: &ProviderSettings, owner: &str) -> Arc<dyn Provider> {
     let plugin: Arc<dyn Provider> = match settings {
         ProviderSettings::AcmeDns(settings) => Arc::new(AcmeDns::new(settings.clone())),
+        ProviderSettings::AzureDns(settings) => Arc::new(AzureDns::new((**settings).clone())),
         ProviderSettings::Cloudflare(settings) => {
             let owner = Some(owner.to_owned());
             let settings = settings.clone();
             Arc::new(Cloudflare::new(cloudflare::Settings { owner, ..settings }))
         }
+        ProviderSettings::GoogleCloud(settings) => Arc::new(GoogleCloud::new((**settings).clone())),
+        ProviderSettings::Ovh(settings) => Arc::new(Ovh::new(settings.clone())),
         ProviderSettings::Rfc2136(settings) => Arc::new(Rfc2136::new(settings.clone())),
         ProviderSettings::Route53(settings) => Arc::new(Route53::new((**settings).clone())),
         ProviderSettings::Rest { settings, .. } => Arc::new(Rest::new(settings.clone())),

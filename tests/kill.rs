@@ -53,6 +53,12 @@ fn whatever_the_instant_of_a_kill_the_next_daemon_finishes_the_job() {
 }
 
 #[test]
+fn whenever_it_is_killed_at_bind_the_next_daemon_leaves_nothing_of_ours() {
+    let told = campaign(&["run"], Host::bind(), is_of_records);
+    println!("{told}");
+}
+
+#[test]
 fn whenever_it_is_killed_at_cloudflare_the_next_daemon_leaves_nothing_of_ours() {
     let told = campaign(&["run"], Host::cloudflare(), is_of_records);
     println!("{told}");

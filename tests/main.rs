@@ -15,6 +15,7 @@ mod canary;
 mod clean;
 mod cli;
 mod cloudflare;
+mod clouds;
 mod config;
 mod control;
 mod daemon;

@@ -5,19 +5,24 @@
 //! read-back and clean-up are the core's and are written once, outside this crate.
 
 pub mod acme_dns;
+pub mod azuredns;
 pub mod child;
 pub mod clock;
 pub mod cloudflare;
+mod content;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 pub mod error;
 pub mod exchange;
+pub mod googlecloud;
 pub mod guard;
 pub mod http;
 pub mod kit;
 pub mod manifest;
 pub mod manual;
 pub mod meter;
+mod oauth;
+pub mod ovh;
 pub mod process;
 pub mod record;
 pub mod rfc2136;
@@ -26,6 +31,7 @@ pub mod runners;
 pub mod secret;
 pub mod several;
 pub mod tls;
+mod txt_set;
 mod wanted;
 pub mod words;
 

@@ -5,8 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path as FilePath, PathBuf};
 
 use countersign_providers::acme_dns;
+use countersign_providers::azuredns;
 use countersign_providers::cloudflare;
+use countersign_providers::googlecloud;
 use countersign_providers::manifest;
+use countersign_providers::ovh;
 use countersign_providers::process;
 use countersign_providers::record::DnsName;
 use countersign_providers::rfc2136;
@@ -157,8 +160,14 @@ pub struct ExternalAccount {
 pub enum ProviderSettings {
     /// An acme-dns server.
     AcmeDns(acme_dns::Settings),
+    /// Azure DNS.
+    AzureDns(Box<azuredns::Settings>),
     /// Cloudflare.
     Cloudflare(cloudflare::Settings),
+    /// Google Cloud DNS.
+    GoogleCloud(Box<googlecloud::Settings>),
+    /// OVHcloud.
+    Ovh(ovh::Settings),
     /// DNS UPDATE.
     Rfc2136(rfc2136::Settings),
     /// Amazon Route 53.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use countersign_providers::azuredns::Login;
 use countersign_providers::clock::Clock;
 use countersign_providers::rfc2136::Tsig;
 use countersign_providers::route53::Source;
@@ -163,8 +164,38 @@ fn provider_secrets(path: &str, settings: &ProviderSettings) -> Vec<(String, Sec
                 settings.accounts.clone(),
             )]
         }
+        ProviderSettings::AzureDns(settings) => {
+            let path = format!("{path}.azuredns");
+            match &settings.login {
+                Login::Secret { secret, .. } => {
+                    vec![(format!("{path}.client-secret"), secret.clone())]
+                }
+                Login::Federated { token, .. } => {
+                    vec![(format!("{path}.workload-identity.token"), token.clone())]
+                }
+                Login::Machine { .. } => Vec::new(),
+            }
+        }
         ProviderSettings::Cloudflare(settings) => {
             vec![(format!("{path}.cloudflare.token"), settings.token.clone())]
+        }
+        ProviderSettings::GoogleCloud(settings) => {
+            let key = format!("{path}.googlecloud.credentials");
+            let credentials = settings.credentials.iter();
+            credentials.map(|it| (key.clone(), it.clone())).collect()
+        }
+        ProviderSettings::Ovh(settings) => {
+            let path = format!("{path}.ovh");
+            vec![
+                (
+                    format!("{path}.application-secret"),
+                    settings.application_secret.clone(),
+                ),
+                (
+                    format!("{path}.consumer-key"),
+                    settings.consumer_key.clone(),
+                ),
+            ]
         }
         ProviderSettings::Rfc2136(settings) => {
             let path = format!("{path}.rfc2136.tsig");
@@ -245,9 +276,12 @@ fn provider_programs<'s>(
         ],
         ProviderSettings::AcmeDns(_)
         | ProviderSettings::AcmeSh(_)
+        | ProviderSettings::AzureDns(_)
         | ProviderSettings::Cloudflare(_)
+        | ProviderSettings::GoogleCloud(_)
         | ProviderSettings::LegoHttpreq(_)
         | ProviderSettings::Manual
+        | ProviderSettings::Ovh(_)
         | ProviderSettings::Rest { .. }
         | ProviderSettings::Rfc2136(_)
         | ProviderSettings::Route53(_) => Vec::new(),

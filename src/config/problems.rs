@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use super::raw::{self, Unknown};
 
 /// Keys whose values may be secrets, or hold one that was written in the wrong place.
-const SENSITIVE: [&str; 16] = [
+const SENSITIVE: [&str; 22] = [
     "secret",
     "secrets",
     // Of a plug-in: only that knows what is in it.
@@ -22,8 +22,14 @@ const SENSITIVE: [&str; 16] = [
     "accounts",
     "password",
     "secret-access-key",
+    "credentials",
+    "application-key",
+    "application-secret",
+    "consumer-key",
+    "client-secret",
     // The two halves of a key are easily mixed up.
     "access-key-id",
+    "client-id",
     "api-key",
     // Whoever knows the URL may write there.
     "webhook",

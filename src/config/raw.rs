@@ -5,6 +5,7 @@
 //! from these types, and so is the list of known keys that a misspelt one is compared with.
 
 mod acme_dns;
+mod clouds;
 mod plugins;
 mod process;
 mod reading;
@@ -16,6 +17,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(super) use acme_dns::AcmeDns;
+pub(super) use clouds::{AzureDns, GoogleCloud, ManagedIdentity, Ovh, WorkloadIdentity};
 pub(super) use plugins::{
     AssumeRole, Cloudflare, Given, Manual, Provider, Rest, Rfc2136, Route53, Tsig,
 };

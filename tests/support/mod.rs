@@ -14,6 +14,7 @@
 pub mod bind;
 pub mod bridge;
 pub mod cloudflare;
+pub mod clouds;
 pub mod command;
 pub mod disk;
 pub mod dns;

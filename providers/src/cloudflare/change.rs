@@ -7,11 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::TTLS;
 use super::api::{Api, Delete, Filter, Post, Record};
-use super::content;
 use super::error::{About, Fault, Meaning};
 use crate::record::{Change, DnsName, RrSet, Verb, Zone};
 use crate::wanted::{Wanted, wanted};
-use crate::{ProviderError, Remark};
+use crate::{ProviderError, Remark, content};
 
 /// So often what was looked at may have changed before it is left to the core to come again.
 const ROUNDS: usize = 3;

@@ -5,7 +5,6 @@
 
 mod api;
 mod change;
-mod content;
 mod error;
 
 use std::collections::BTreeMap;

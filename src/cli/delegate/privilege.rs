@@ -101,7 +101,10 @@ pub(super) fn could_hold(settings: &ProviderSettings, name: &DnsName) -> bool {
         ProviderSettings::CertbotHooks(settings) => is_in(&settings.zones),
         // It has names that it drew itself, and no zone in which one could choose.
         ProviderSettings::AcmeDns(_) => false,
-        ProviderSettings::Cloudflare(_)
+        ProviderSettings::Ovh(settings) => is_in(&settings.zones),
+        ProviderSettings::AzureDns(_)
+        | ProviderSettings::Cloudflare(_)
+        | ProviderSettings::GoogleCloud(_)
         | ProviderSettings::Manual
         | ProviderSettings::Route53(_)
         | ProviderSettings::Rest { .. }
@@ -112,8 +115,11 @@ pub(super) fn could_hold(settings: &ProviderSettings, name: &DnsName) -> bool {
 fn plugin(settings: &ProviderSettings) -> &str {
     match settings {
         ProviderSettings::AcmeDns(_) => "acme-dns",
+        ProviderSettings::AzureDns(_) => "azuredns",
         ProviderSettings::Cloudflare(_) => "cloudflare",
+        ProviderSettings::GoogleCloud(_) => "googlecloud",
         ProviderSettings::Manual => "manual",
+        ProviderSettings::Ovh(_) => "ovh",
         ProviderSettings::Rfc2136(_) => "rfc2136",
         ProviderSettings::Route53(_) => "route53",
         ProviderSettings::Rest { plugin, .. } => plugin,
@@ -135,6 +141,18 @@ impl Privilege {
                 "The API key of PowerDNS may change every zone of its server; nothing narrower can be granted. Delegate to a zone on a server of its own, or write by DNS UPDATE (`rfc2136`), for which PowerDNS allows single zones.".to_owned(),
             ),
             ProviderSettings::AcmeDns(_) => {}
+            ProviderSettings::GoogleCloud(settings) => self.notes.push(format!(
+                "A role with dns.changes.create, dns.changes.get and dns.resourceRecordSets.create, .update, .delete and .list, granted on the managed zones that hold these names alone{}. To grant less, delegate to a small zone.",
+                to_list(!settings.zones.is_empty(), "dns.managedZones.list on the project")
+            )),
+            ProviderSettings::AzureDns(settings) => self.notes.push(format!(
+                "A role with Microsoft.Network/dnsZones/TXT/read, /write and /delete, assigned on the zones that hold these names alone{}. To grant less, delegate to a small zone.",
+                to_list(!settings.zones.is_empty(), "Microsoft.Network/dnsZones/read on the resource group")
+            )),
+            ProviderSettings::Ovh(settings) => self.notes.push(format!(
+                "A consumer key with GET, POST and DELETE on /domain/zone/ZONE/record* and POST on /domain/zone/ZONE/refresh for each zone that holds these names{}.",
+                to_list(!settings.zones.is_empty(), "GET on /domain/zone")
+            )),
             ProviderSettings::Manual => self.notes.push(
                 "No credential: a person adds the records by hand, at each renewal. Delegated by CNAME to a zone that Countersign may change, that is done once.".to_owned(),
             ),
@@ -254,6 +272,14 @@ impl Privilege {
         let zone = settings.zone.as_ref().map_or("ZONE", DnsName::as_str);
         let command = format!("pdnsutil set-meta {zone} TSIG-ALLOW-DNSUPDATE {key}");
         self.grants.push(grant("powerdns", note, command));
+    }
+}
+
+/// The right to list zones, which whoever named them in the configuration need not grant.
+fn to_list(names_zones: bool, right: &str) -> String {
+    match names_zones {
+        true => String::new(),
+        false => format!(", and {right} (not needed with the zones in `zones`)"),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Checks of `providers`; each plug-in has a file of its own.
 
 mod acme_dns;
+mod azuredns;
 mod cloudflare;
+mod googlecloud;
+mod ovh;
 mod process;
 mod rest;
 mod rfc2136;
@@ -57,9 +60,21 @@ impl Checker {
             let settings = self.acme_dns(&at.key("acme-dns"), server);
             all.push(settings.map(ProviderSettings::AcmeDns));
         }
+        if let Some(azure) = &provider.azuredns {
+            let settings = self.azuredns(&at.key("azuredns"), azure);
+            all.push(settings.map(|it| ProviderSettings::AzureDns(Box::new(it))));
+        }
         if let Some(cloudflare) = &provider.cloudflare {
             let settings = self.cloudflare(&at.key("cloudflare"), cloudflare);
             all.push(settings.map(ProviderSettings::Cloudflare));
+        }
+        if let Some(google) = &provider.googlecloud {
+            let settings = self.googlecloud(&at.key("googlecloud"), google);
+            all.push(settings.map(|it| ProviderSettings::GoogleCloud(Box::new(it))));
+        }
+        if let Some(ovh) = &provider.ovh {
+            let settings = self.ovh(&at.key("ovh"), ovh);
+            all.push(settings.map(ProviderSettings::Ovh));
         }
         if let Some(rfc2136) = &provider.rfc2136 {
             let settings = self.rfc2136(&at.key("rfc2136"), rfc2136);

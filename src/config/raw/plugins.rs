@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    AcmeDns, AcmeSh, CertbotHooks, Entries, LegoExec, LegoHttpreq, Process, Secret, SecretForm,
-    Unknown,
+    AcmeDns, AcmeSh, AzureDns, CertbotHooks, Entries, GoogleCloud, LegoExec, LegoHttpreq, Ovh,
+    Process, Secret, SecretForm, Unknown,
 };
 
 /// A DNS host; exactly one key, which is the plug-in.
@@ -23,8 +23,14 @@ pub(in crate::config) struct Provider {
     pub(in crate::config) acme_dns: Option<AcmeDns>,
     /// A script of your own acme.sh.
     pub(in crate::config) acme_sh: Option<AcmeSh>,
+    /// Azure DNS.
+    pub(in crate::config) azuredns: Option<AzureDns>,
     /// Cloudflare.
     pub(in crate::config) cloudflare: Option<Cloudflare>,
+    /// Google Cloud DNS.
+    pub(in crate::config) googlecloud: Option<GoogleCloud>,
+    /// OVHcloud.
+    pub(in crate::config) ovh: Option<Ovh>,
     /// DNS UPDATE (RFC 2136) with TSIG (RFC 8945).
     pub(in crate::config) rfc2136: Option<Rfc2136>,
     /// Amazon Route 53.

@@ -84,10 +84,14 @@ pub struct Ask {
     pub query: Vec<(String, String)>,
     /// The headers, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body; null where there is none.
+    /// The body as JSON; null where there is none, or another kind.
     pub body: Value,
+    /// The body as it is.
+    pub text: String,
     /// `http://host:port` and the base.
     pub endpoint: String,
+    /// What was asked for, as it was written.
+    pub url: String,
 }
 
 impl Ask {
@@ -512,10 +516,9 @@ impl Shared {
                     )
                 })
                 .collect(),
-            body: match body.is_empty() {
-                true => Value::Null,
-                false => serde_json::from_slice(&body).expect("a JSON body"),
-            },
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+            text: String::from_utf8_lossy(&body).into_owned(),
+            url: format!("{}{}", self.endpoint.trim_end_matches(self.base), head.uri),
             endpoint: self.endpoint.clone(),
         };
         let answer = (self.answers)(&ask);
@@ -525,6 +528,8 @@ impl Shared {
         }
         let body = match answer.body {
             Value::Null => String::new(),
+            // What is no JSON document stands for itself.
+            Value::String(text) => text,
             body => body.to_string(),
         };
         response

@@ -1,10 +1,11 @@
-//! TXT content as the API has it: character-strings in quotes (RFC 1035 section 5.1), or, from before 2024, without.
+//! TXT content as several APIs have it: character-strings in quotes (RFC 1035 section 5.1), or, from people and older days,
+//! without.
 
 /// The longest character-string (RFC 1035 section 3.3).
 const LONGEST: usize = 255;
 
 /// `value` as content: quoted, in as many character-strings as it takes.
-pub(super) fn quoted(value: &str) -> String {
+pub(crate) fn quoted(value: &str) -> String {
     let mut strings: Vec<String> = value.as_bytes().chunks(LONGEST).map(string).collect();
     if strings.is_empty() {
         strings.push(string(&[]));
@@ -27,7 +28,7 @@ fn string(octets: &[u8]) -> String {
 
 /// The value that `content` stands for: its character-strings joined. What is not in quotes from its first to its last
 /// character is the value itself.
-pub(super) fn value(content: &str) -> String {
+pub(crate) fn value(content: &str) -> String {
     match joined(content.trim()) {
         Some(octets) => String::from_utf8_lossy(&octets).into_owned(),
         None => content.to_owned(),
