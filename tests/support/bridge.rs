@@ -59,16 +59,21 @@ impl Bridge {
     pub fn start(api: impl Api) -> Self {
         let (port, api) = (ports::free(), Arc::new(api));
         let here = (Ipv4Addr::LOCALHOST, port.number());
-        let udp = UdpSocket::bind(here).expect("a free port");
+        let udp = Arc::new(UdpSocket::bind(here).expect("a free port"));
         let tcp = TcpListener::bind(here).expect("a free port");
         let asked = Arc::clone(&api);
         std::thread::spawn(move || {
             let mut buffer = [0; 4_096];
             while let Ok((length, from)) = udp.recv_from(&mut buffer) {
-                if let Ok(reply) = answer(&*asked, &buffer[..length]) {
-                    // An error is a client that went away.
-                    let _ = udp.send_to(&reply, from);
-                }
+                // Nobody waits for the calls that another's question takes.
+                let (udp, asked) = (Arc::clone(&udp), Arc::clone(&asked));
+                let question = buffer[..length].to_vec();
+                std::thread::spawn(move || {
+                    if let Ok(reply) = answer(&*asked, &question) {
+                        // An error is a client that went away.
+                        let _ = udp.send_to(&reply, from);
+                    }
+                });
             }
         });
         std::thread::spawn(move || {
