@@ -35,6 +35,7 @@ mod txt_set;
 mod wanted;
 pub mod words;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -127,7 +128,6 @@ impl From<Zone> for Held {
 
 /// Every zone that could hold `name`, claimed by a host that does not know which it holds.
 fn claimed(name: &DnsName) -> Vec<Held> {
-    let above = std::iter::successors(Some(name.clone()), DnsName::parent);
     let zone = |name: DnsName| Zone {
         id: name.to_string(),
         name,
@@ -136,7 +136,16 @@ fn claimed(name: &DnsName) -> Vec<Held> {
         is_claim: true,
         ..Held::from(zone(name))
     };
-    above.map(claim).collect()
+    name.and_above().map(claim).collect()
+}
+
+/// The zones that could hold `name` and whose identifiers a person wrote down in `zones`, longest first.
+fn configured(zones: &BTreeMap<DnsName, String>, name: &DnsName) -> Vec<Held> {
+    let zone = |name: DnsName| {
+        let id = zones.get(&name)?.clone();
+        Some(Held::from(Zone { name, id }))
+    };
+    name.and_above().filter_map(zone).collect()
 }
 
 /// What a host tells of a value besides.

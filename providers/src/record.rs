@@ -50,6 +50,11 @@ impl DnsName {
             .map(|(_, rest)| Self(rest.to_owned()))
     }
 
+    /// This name and every name above it, up to the top-level label.
+    pub fn and_above(&self) -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(self.clone()), Self::parent)
+    }
+
     /// `label` in front of this name.
     pub fn prepend(&self, label: &str) -> Result<Self, NameError> {
         Self::parse(&format!("{label}.{}", self.0))

@@ -20,6 +20,7 @@ use crate::record::{Change, DnsName, RrSet, Zone};
 use crate::secret::SecretSource;
 use crate::{
     Context, ErrorKind, Held, Provider, ProviderError, Receipt, RecordModel, Remark, Traits,
+    configured,
 };
 
 use api::Api;
@@ -95,19 +96,13 @@ impl Provider for Cloudflare {
     }
 
     async fn zones(&self, name: &DnsName, context: &Context) -> Result<Vec<Held>, ProviderError> {
-        let candidates = candidates(name);
-        let configured = candidates.iter().filter_map(|name| {
-            let id = self.settings.zones.get(name)?.clone();
-            let name = name.clone();
-            Some(Held::from(Zone { name, id }))
-        });
-        let configured: Vec<Held> = configured.collect();
+        let configured = configured(&self.settings.zones, name);
         if !configured.is_empty() {
             return Ok(configured);
         }
         let api = Api::open(&self.http, &self.settings.token, context).await?;
         let (mut held, mut refused) = (Vec::new(), None);
-        for candidate in candidates {
+        for candidate in candidates(name) {
             let listed = match api.zones(&candidate).await {
                 Ok(listed) => listed,
                 // A token for one zone is refused every other name.
@@ -181,7 +176,5 @@ impl Provider for Cloudflare {
 
 /// What may be the apex of a zone that holds `name`, longest first. Nobody holds a top-level domain there.
 fn candidates(name: &DnsName) -> Vec<DnsName> {
-    std::iter::successors(Some(name.clone()), DnsName::parent)
-        .filter(|name| name.labels() > 1)
-        .collect()
+    name.and_above().filter(|name| name.labels() > 1).collect()
 }

@@ -19,7 +19,9 @@ use crate::http::Http;
 use crate::meter::Rate;
 use crate::record::{Change, DnsName, RrSet, Zone};
 use crate::secret::SecretSource;
-use crate::{Context, Held, Provider, ProviderError, Receipt, RecordModel, Settled, Traits};
+use crate::{
+    Context, Held, Provider, ProviderError, Receipt, RecordModel, Settled, Traits, configured,
+};
 
 use api::Api;
 use token::Tokens;
@@ -87,16 +89,9 @@ impl Provider for GoogleCloud {
     }
 
     async fn zones(&self, name: &DnsName, context: &Context) -> Result<Vec<Held>, ProviderError> {
+        let configured = configured(&self.zones, name);
         // Nobody has a zone of a top-level domain there.
-        let candidates: Vec<DnsName> = std::iter::successors(Some(name.clone()), DnsName::parent)
-            .filter(|name| name.labels() > 1)
-            .collect();
-        let configured = candidates.iter().filter_map(|name| {
-            let id = self.zones.get(name)?.clone();
-            let name = name.clone();
-            Some(Held::from(Zone { name, id }))
-        });
-        let configured: Vec<Held> = configured.collect();
+        let candidates: Vec<DnsName> = name.and_above().filter(|name| name.labels() > 1).collect();
         if !configured.is_empty() || candidates.is_empty() {
             return Ok(configured);
         }

@@ -157,7 +157,7 @@ impl Provider for Rest {
         let session = self.session(context).await?;
         let mut held = Vec::new();
         if self.manifest().zones.one_by_one {
-            let candidates = std::iter::successors(Some(name.clone()), DnsName::parent);
+            let candidates = name.and_above();
             for candidate in candidates {
                 // A zone right below the root is private to somebody, and then there is no other.
                 if candidate.labels() > 1 || held.is_empty() {

@@ -102,7 +102,7 @@ impl Provider for Ovh {
             true => self.api(context).await?.zones(name).await?,
             false => self.settings.zones.clone(),
         };
-        let candidates = std::iter::successors(Some(name.clone()), DnsName::parent);
+        let candidates = name.and_above();
         let held = candidates.filter(|name| zones.contains(name));
         let held = held.map(|name| Zone {
             id: name.to_string(),

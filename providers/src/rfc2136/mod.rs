@@ -241,8 +241,7 @@ async fn find_zone(
     key: Option<&Key>,
     name: &DnsName,
 ) -> Result<Option<DnsName>, ProviderError> {
-    let candidates: Vec<DnsName> =
-        std::iter::successors(Some(name.clone()), DnsName::parent).collect();
+    let candidates: Vec<DnsName> = name.and_above().collect();
     let mut wire = Vec::with_capacity(candidates.len());
     for candidate in &candidates {
         wire.push(wire_name(candidate).map_err(|_| error::name_too_long(candidate))?);

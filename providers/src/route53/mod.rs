@@ -23,7 +23,9 @@ use reqwest::Url;
 use crate::meter::Rate;
 use crate::record::{Change, DnsName, RrSet, Zone};
 use crate::secret::SecretSource;
-use crate::{Context, Held, Provider, ProviderError, Receipt, RecordModel, Settled, Traits};
+use crate::{
+    Context, Held, Provider, ProviderError, Receipt, RecordModel, Settled, Traits, configured,
+};
 
 use api::Api;
 use credentials::Credentials;
@@ -177,15 +179,10 @@ impl Provider for Route53 {
     }
 
     async fn zones(&self, name: &DnsName, context: &Context) -> Result<Vec<Held>, ProviderError> {
-        let suffixes: Vec<DnsName> =
-            std::iter::successors(Some(name.clone()), DnsName::parent).collect();
         if !self.zones.is_empty() {
-            let known = suffixes.into_iter().filter_map(|name| {
-                let id = self.zones.get(&name)?.clone();
-                Some(Held::from(Zone { name, id }))
-            });
-            return Ok(known.collect());
+            return Ok(configured(&self.zones, name));
         }
+        let suffixes: Vec<DnsName> = name.and_above().collect();
         // Nobody has a zone of a top-level domain there.
         let candidates = &suffixes[..(suffixes.len() - 1).max(1)];
         let api = self.api(context).await?;

@@ -180,7 +180,7 @@ impl Privilege {
 
     fn route53(&mut self, settings: &route53::Settings) {
         let of = |name: &DnsName| {
-            let mut above = std::iter::successors(Some(name.clone()), DnsName::parent);
+            let mut above = name.and_above();
             above.find_map(|it| settings.zones.get(&it))
         };
         let mut ids: Option<BTreeSet<&String>> = self.names.iter().map(of).collect();
