@@ -167,7 +167,7 @@ fn the_search_finds_what_is_planted() {
 // --- where the secrets are -------------------------------------------------------------------------------------------
 
 /// A secret of 48 octets that looks like nothing else.
-fn marked(seed: u8) -> Vec<u8> {
+pub(crate) fn marked(seed: u8) -> Vec<u8> {
     let mut state = u32::from(seed).wrapping_mul(0x9E37_79B9) | 1;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -188,7 +188,7 @@ enum Form {
 }
 
 /// Names of the files that hold secrets, which are not searched.
-const SECRET_FILES: [&str; 3] = ["tsig", "mac", "seal"];
+const SECRET_FILES: [&str; 4] = ["tsig", "mac", "seal", "secret"];
 /// Files of a delivered generation that hold the leaf key.
 const KEY_FILES: [&str; 2] = ["privkey.pem", "bundle.pem"];
 
@@ -302,7 +302,7 @@ impl Scene {
 
 /// A child that writes down its arguments, its environment and its parent's arguments, then prints the file that it is
 /// told to.
-fn write_spy(program: &Countersign) {
+pub(crate) fn write_spy(program: &Countersign) {
     use std::os::unix::fs::PermissionsExt as _;
     let path = program.path("spy");
     let script = "#!/bin/sh

@@ -1,5 +1,5 @@
-//! The main job through DNS hosts of every kind: a certificate for a name and its wildcard from Pebble, and nothing of
-//! ours left. Cloudflare's has a place of its own.
+//! The main job through DNS hosts of every kind: a certificate for a name and its wildcard from Pebble, nothing of ours
+//! left, and the host's credential seen by nobody else. Cloudflare's has a place of its own.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,12 @@ use std::time::Duration;
 use hickory_proto::rr::RecordType;
 use serde_json::Value;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::canary::{Search, marked, search_files, search_output, write_spy};
 use crate::issuance::{Host, judge};
+use crate::runners::ACME_SH;
 use crate::support::bind::{self, Bind};
 use crate::support::command::Countersign;
 use crate::support::golden::root;
@@ -28,11 +33,37 @@ const WITHIN: Duration = Duration::from_secs(30);
 fn issues(at: SocketAddr, prepare: impl FnOnce(&Countersign) -> String) {
     let pebble = Pebble::new(Version::Newest, at).start();
     let program = Countersign::new("");
+    std::fs::write(program.path("secret"), format!("{}\n", secret())).unwrap();
     let provider = prepare(&program);
+    write_spy(&program);
     configure(&program, &pebble, at, &provider, "");
     program.run(&["check"]).expect_code(0);
-    program.run(&["renew"]).expect_code(0);
+    let renewed = program.run(&["--log", "trace", "renew"]).expect_code(0);
     expect_issued(&program, &pebble);
+    let mut search = Search::default();
+    search.add("the credential", secret().as_bytes());
+    search_output(&search, "renew", &renewed);
+    search_files(&search, program.directory());
+    let files = std::fs::read_dir(program.directory()).unwrap();
+    let names = files.map(|it| it.unwrap().file_name());
+    let mut spied = names.filter(|name| name.to_string_lossy().starts_with("seen-by-child-"));
+    assert!(spied.next().is_some(), "nobody looked as a child does");
+}
+
+/// The credential that every host here wants.
+fn secret() -> String {
+    URL_SAFE_NO_PAD.encode(marked(7))
+}
+
+/// A line of shell that goes on only for whoever was given the credential, without showing it.
+fn guard(variable: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, secret().as_bytes());
+    let digest: String = digest
+        .as_ref()
+        .iter()
+        .map(|it| format!("{it:02x}"))
+        .collect();
+    format!("printf %s \"${variable}\" | sha256sum | grep -q {digest} || exit 9\n")
 }
 
 /// `more` is lines at the top of the configuration.
@@ -51,11 +82,15 @@ authorities:
 providers: {{host: {{{provider}}}}}
 dns: {{look: roots, roots: [127.0.0.1], port: {port}}}
 certificates:
-  example: {{names: [example.test, \"*.example.test\"], deliver: [{{files: {{directory: \"{{dir}}/out\"}}}}]}}
+  example: {{names: [example.test, \"*.example.test\"], deliver: [{{files: {{directory: \"{{dir}}/out\"}}{reload}}}]}}
 ",
         directory = pebble.directory_url(),
         trust = pebble.https_root().display(),
         port = at.port(),
+        reload = match program.path("spy").exists() {
+            true => ", reload: [\"{dir}/spy\"]",
+            false => "",
+        },
     ));
 }
 
@@ -98,16 +133,15 @@ fn powerdns_by_its_manifest() {
     let text = zone::text("example.test", &here, "_acme-challenge 120 TXT foreign\n");
     let powerdns = PowerDns::new()
         .option("api=yes")
-        .option("api-key=good")
+        .option(&format!("api-key={}", secret()))
         .option("webserver=yes")
         .option("webserver-address=127.0.0.1")
         .option(&format!("webserver-port={}", api.number()))
         .zone(Zone::primary("example.test", text))
         .start();
-    issues(powerdns.addr(), |program| {
-        std::fs::write(program.path("token"), "good\n").unwrap();
+    issues(powerdns.addr(), |_| {
         let endpoint = format!("http://127.0.0.1:{}", api.number());
-        format!("powerdns: {{endpoint: \"{endpoint}\", token: {{file: \"{{dir}}/token\"}}}}")
+        format!("powerdns: {{endpoint: \"{endpoint}\", token: {{file: \"{{dir}}/secret\"}}}}")
     });
     assert_eq!(dns::txt(powerdns.addr(), CHALLENGE), ["foreign"]);
 }
@@ -118,7 +152,7 @@ fn a_process_plug_in() {
     issues(host.addr(), |program| {
         let key = host.key.write_keyfile(program.directory());
         format!(
-            "process: {{command: [{}], config: {{zone: example.test, host: 127.0.0.1, port: {}, nsupdate: {}, key: {}}}}}",
+            "process: {{command: [{}], secrets: {{token: {{file: \"{{dir}}/secret\"}}}}, config: {{zone: example.test, host: 127.0.0.1, port: {}, nsupdate: {}, key: {}}}}}",
             root().join("tests/hosts/plugin.py").display(),
             host.addr().port(),
             nsupdate().display(),
@@ -138,12 +172,16 @@ fn a_script_for_lego() {
         // The words for printf stand before its input.
         let filled = |line: &str| line.replacen("' |", "' \"$2\" \"$3\" |", 1);
         let text = format!(
-            "#!/bin/sh\nset -e\ncase $1 in\npresent) {} ;;\ncleanup) {} ;;\nesac\n",
+            "#!/bin/sh\nset -e\n{}case $1 in\npresent) {} ;;\ncleanup) {} ;;\nesac\n",
+            guard("TOKEN"),
             filled(&add),
             filled(&delete)
         );
         let command = script(program, "update.sh", &text);
-        format!("lego-exec: {{command: [{}]}}", command.display())
+        format!(
+            "lego-exec: {{command: [{}], env: {{TOKEN: {{file: \"{{dir}}/secret\"}}}}}}",
+            command.display()
+        )
     });
     assert_eq!(dns::txt(host.addr(), CHALLENGE), [""; 0]);
 }
@@ -159,7 +197,8 @@ fn certbots_hooks() {
         };
         let add = change(&host, &key, "add %s 60 TXT \"%s\"");
         let add = filled(&add, "$CERTBOT_VALIDATION");
-        let text = format!("#!/bin/sh\nset -e\n{add}\necho \"$CERTBOT_VALIDATION\"\n");
+        let guard = guard("TOKEN");
+        let text = format!("#!/bin/sh\nset -e\n{guard}{add}\necho \"$CERTBOT_VALIDATION\"\n");
         let auth = script(program, "auth.sh", &text);
         // It removes by what the first one printed.
         let delete = change(&host, &key, "delete %s TXT \"%s\"");
@@ -167,12 +206,41 @@ fn certbots_hooks() {
         let cleanup = script(
             program,
             "cleanup.sh",
-            &format!("#!/bin/sh\nset -e\n{delete}\n"),
+            &format!("#!/bin/sh\nset -e\n{guard}{delete}\n"),
         );
         format!(
-            "certbot-hooks: {{auth: [{}], cleanup: [{}]}}",
+            "certbot-hooks: {{auth: [{}], cleanup: [{}], env: {{TOKEN: {{file: \"{{dir}}/secret\"}}}}}}",
             auth.display(),
             cleanup.display()
+        )
+    });
+    assert_eq!(dns::txt(host.addr(), CHALLENGE), [""; 0]);
+}
+
+/// The acme.sh that is installed here is as much of it as a script needs.
+#[test]
+fn a_script_of_acme_sh() {
+    let host = host();
+    issues(host.addr(), |program| {
+        let key = host.key.write_keyfile(program.directory());
+        let filled = |words: &str| {
+            let line = change(&host, &key, words);
+            line.replacen("' |", "' \"$1\" \"$2\" |", 1)
+        };
+        let add = filled("add %s 60 TXT \"%s\"");
+        let delete = filled("delete %s TXT \"%s\"");
+        let guard = guard("NIC_Token");
+        let text = format!(
+            "dns_nic_add() {{\n{guard}_saveaccountconf_mutable NIC_Token \"$NIC_Token\"\n{add}\n}}\ndns_nic_rm() {{\n{guard}{delete}\n}}\n"
+        );
+        let home = program.path("acme.sh");
+        std::fs::create_dir_all(home.join("dnsapi")).unwrap();
+        std::fs::write(home.join("acme.sh"), ACME_SH).unwrap();
+        std::fs::write(home.join("account.conf"), "").unwrap();
+        std::fs::write(home.join("dnsapi/dns_nic.sh"), text).unwrap();
+        format!(
+            "acme-sh: {{home: {}, script: dns_nic, env: {{NIC_Token: {{file: \"{{dir}}/secret\"}}}}}}",
+            home.display()
         )
     });
     assert_eq!(dns::txt(host.addr(), CHALLENGE), [""; 0]);
@@ -215,8 +283,7 @@ fn route_53_as_moto_plays_it() {
     moto.make_zone("example.test", false);
     moto.make_zone("example.test", true);
     let dns = route53::dns::bridge(moto.addr());
-    issues(dns.addr(), |program| {
-        std::fs::write(program.path("secret"), "any\n").unwrap();
+    issues(dns.addr(), |_| {
         format!(
             "route53: {{endpoint: \"{}\", access-key-id: {}, secret-access-key: {{file: \"{{dir}}/secret\"}}}}",
             moto.url(),

@@ -195,7 +195,7 @@ async fn certbot_hooks_write_at_challenge_names_only() {
 
 /// An acme.sh of a few lines, as its contract with `dnsapi` has it: sourced without arguments it prints and leaves
 /// functions behind; a script gets what is kept by one helper and saves it by others.
-const ACME_SH: &str = r#"
+pub(crate) const ACME_SH: &str = r#"
 [ $# = 0 ] || exit 9
 _initpath() { ACCOUNT_CONF_PATH="$LE_WORKING_DIR/account.conf"; LOG_FILE="$LE_WORKING_DIR/log"; }
 _readaccountconf_mutable() { sed -n "s/^SAVED_$1=//p" "$ACCOUNT_CONF_PATH"; }
