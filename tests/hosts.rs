@@ -367,6 +367,8 @@ fn a_person_is_alerted_when_the_daemon_needs_something_done_by_hand() {
     let alert = hook.taken("/").remove(0).json();
     assert_eq!(alert["event"], "failure", "{alert}");
     assert_eq!(alert["whose"], "you", "{alert}");
+    let sentence = alert["sentence"].as_str().unwrap();
+    assert_eq!(sentence.matches("TXT \"").count(), 2, "{sentence}");
 
     // Whoever looks is told all that is to be done, however often the daemon is killed.
     daemon.kill();

@@ -194,6 +194,11 @@ impl Attempt {
         self.held.iter().map(|held| &held.record)
     }
 
+    /// Whether whoever runs this stops for now: the order goes on with the same values.
+    pub fn is_suspended(&self) -> bool {
+        self.known.suspended
+    }
+
     /// How many authorizations have no value at their DNS host yet: a batch may wait a moment for those that have not
     /// asked for it.
     pub fn approaching(&self) -> usize {

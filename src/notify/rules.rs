@@ -35,6 +35,9 @@ pub struct Record {
     since: Option<Timestamp>,
     /// Whose move it was when its failure was announced last.
     announced: Option<Whose>,
+    /// The sentence that said last what is to be done by hand.
+    #[serde(default)]
+    asked: Option<String>,
     /// Whether it was announced that half of the time is gone.
     half_life: bool,
     /// What some channel has not taken yet, oldest first.
@@ -69,8 +72,12 @@ impl Record {
                 }
                 Some(before) => before != Whose::You && whose == Whose::You,
             };
-            if is_news {
+            let asked = view.by_hand.then(|| failing.failure.sentence.clone());
+            // Other values are for another order: those before are of no more use.
+            let is_asked_anew = asked.is_some() && asked != self.asked;
+            if is_news || is_asked_anew {
                 self.announced = Some(whose);
+                self.asked = asked.or(self.asked.take());
                 self.push(Event::Failure, view, now);
             }
         }
@@ -256,6 +263,7 @@ mod tests {
             },
             parked: None,
             failure: None,
+            by_hand: false,
             deliveries: vec![Delivered {
                 target: "files:/srv".to_owned(),
                 state: delivery::State::Installed,
@@ -318,6 +326,28 @@ mod tests {
             }
             assert_eq!(events(&record), ["failure"]);
         }
+    }
+
+    #[test]
+    fn what_is_to_be_done_by_hand_is_announced_for_each_order() {
+        let mut record = Record::default();
+        let asks = |sentence: &str| View {
+            failure: Some(Failing {
+                failure: Failure::new(Whose::You, sentence),
+                retry_at: None,
+                count: 1,
+            }),
+            by_hand: true,
+            ..well()
+        };
+        look(&mut record, &missing(Whose::You, 1), 0);
+        for (second, sentence) in [(1, "add 1"), (2, "add 1"), (3, "add 2"), (4, "add 2")] {
+            look(&mut record, &asks(sentence), second);
+        }
+        let said: Vec<&str> = (record.outbox.iter())
+            .map(|it| it.alert.sentence.as_str())
+            .collect();
+        assert_eq!(said, ["REFUSED", "add 1", "add 2"]);
     }
 
     #[test]

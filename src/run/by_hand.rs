@@ -28,6 +28,25 @@ pub fn values(config: &Config, attempt: &Attempt) -> Values {
         .collect()
 }
 
+/// What is to be said of `attempt` to whoever was `told` of these values, which are brought up to date. One that is
+/// suspended comes back with the same values: they may stay.
+pub fn news(config: &Config, attempt: &Attempt, told: &mut Values) -> Vec<String> {
+    let now = values(config, attempt);
+    let mut said = Vec::new();
+    // All at once, when every name was located.
+    if attempt.approaching() == 0 && !now.is_subset(told) {
+        let new = now.difference(told).cloned().collect();
+        said.push(add(&attempt.request.certificate, &new));
+        told.extend(new);
+    }
+    let gone: Values = told.difference(&now).cloned().collect();
+    if !gone.is_empty() && !attempt.is_suspended() {
+        said.push(remove(&gone));
+        told.retain(|value| now.contains(value));
+    }
+    said
+}
+
 /// What to do, for the certificate `name`.
 pub fn add(name: &CertificateName, values: &Values) -> String {
     format!(

@@ -8,6 +8,7 @@ use tokio::sync::OwnedMutexGuard;
 use tracing::Span;
 
 use super::accounts::{self, Ready, store_failure};
+use super::by_hand;
 use super::delivering;
 use super::plan::{self, Turn};
 use super::records;
@@ -375,6 +376,10 @@ fn fits(request: &Request, authority: &Authority, account: &Ready, wanted: &Want
 async fn discard(shared: &Shared, mut attempt: Saved<Attempt>) -> Result<(), Failure> {
     let now = shared.clock.now();
     let why = "the configuration wants something else now";
+    let by_hand = by_hand::values(&shared.config, &attempt.value);
+    if !by_hand.is_empty() {
+        tracing::warn!("{}", by_hand::remove(&by_hand));
+    }
     attempt.value.abandon(Failure::new(Whose::Countersign, why));
     for (id, effect) in attempt.value.pending(now).effects {
         if let Effect::Release { owner, record, .. } = effect {

@@ -59,6 +59,9 @@ pub struct View {
     pub parked: Option<Attempt>,
     /// What went wrong last.
     pub failure: Option<Failing>,
+    /// Whether that says what a person is to do by hand at a DNS host, each time anew.
+    #[serde(default)]
+    pub by_hand: bool,
     /// Where it goes, in the order of the configuration.
     pub deliveries: Vec<Delivered>,
 }
@@ -324,7 +327,9 @@ fn view_of(
         floor: trouble.and_then(|trouble| trouble.floor(now)),
     };
     let by_hand = parked.as_ref().map(|it| by_hand::values(config, it));
-    let by_hand = by_hand.filter(|values| !values.is_empty());
+    // From then on every server has them.
+    let is_done = step.is_some_and(|step| step > Step::Proving);
+    let by_hand = by_hand.filter(|values| !values.is_empty() && !is_done);
     let failure = match &by_hand {
         Some(values) => Some(Failing {
             failure: Failure::new(Whose::You, by_hand::add(name, values)),
@@ -356,6 +361,7 @@ fn view_of(
         ahead,
         parked,
         failure,
+        by_hand: by_hand.is_some(),
         deliveries,
     }
 }

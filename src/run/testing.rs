@@ -39,6 +39,7 @@ pub(crate) fn missing(name: &str) -> View {
         },
         parked: None,
         failure: None,
+        by_hand: false,
         deliveries: Vec::new(),
     }
 }

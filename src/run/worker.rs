@@ -444,16 +444,10 @@ impl Worker {
             }
             self.trouble = sentence;
         }
-        let by_hand = by_hand::values(&self.shared.config, &self.attempt.value);
-        let new: by_hand::Values = by_hand.difference(&self.by_hand).cloned().collect();
-        let gone: by_hand::Values = self.by_hand.difference(&by_hand).cloned().collect();
-        let new = (!new.is_empty()).then(|| by_hand::add(name, &new));
-        let gone = (!gone.is_empty()).then(|| by_hand::remove(&gone));
-        for sentence in new.into_iter().chain(gone) {
+        for sentence in by_hand::news(&self.shared.config, &self.attempt.value, &mut self.by_hand) {
             tracing::info!("{sentence}");
             watchers.tell(name, Progress::ByHand(sentence));
         }
-        self.by_hand = by_hand;
         let step = Some(self.attempt.value.step());
         if step != self.step {
             self.step = step;
