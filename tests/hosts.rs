@@ -16,6 +16,7 @@ use crate::canary::{Search, marked, search_files, search_output, write_spy};
 use crate::issuance::{Host, judge};
 use crate::runners::ACME_SH;
 use crate::support::bind::{self, Bind};
+use crate::support::cloudflare::{self, Cloudflare, Token};
 use crate::support::command::Countersign;
 use crate::support::golden::root;
 use crate::support::pebble::{Pebble, RunningPebble, Version};
@@ -291,6 +292,81 @@ fn route_53_as_moto_plays_it() {
         )
     });
     assert_eq!(dns::txt(dns.addr(), CHALLENGE), [""; 0]);
+}
+
+/// The first configurations of the README as they stand there, but for where the servers and files are.
+#[test]
+fn the_first_configurations_of_the_readme() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let blocks = readme.split("```yaml\n").skip(1);
+    let blocks: Vec<&str> = blocks.map(|it| it.split("```").next().unwrap()).collect();
+
+    let policy = "grant acme name _acme-challenge.example.com. TXT;";
+    assert!(readme.contains(policy));
+    let key = Key::sha256("acme");
+    let here = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    let zone = bind::Zone::primary("example.com", zone::text("example.com", &here, ""));
+    let bind = Bind::new().key(&key).zone(zone.update_policy(policy));
+    let bind = bind.start();
+    let program = Countersign::new("");
+    let keyfile = key.write_keyfile(program.directory());
+    let changes = [
+        ("192.0.2.53:53", bind.addr().to_string()),
+        ("/etc/countersign/acme.key", keyfile.display().to_string()),
+        ("/etc/ssl/example", "{dir}/out".to_owned()),
+        ("ssl-cert", "root".to_owned()),
+        ("systemctl, reload, nginx", "/bin/true".to_owned()),
+    ];
+    first_certificate(&program, bind.addr(), blocks[0], &changes);
+
+    let names = "names: [example.com, \"*.example.com\"]";
+    let delivered = format!("{names}, deliver: [{{files: {{directory: \"{{dir}}/out\"}}}}]");
+    let state = cloudflare::State::new(Token::usual()).zone("example.com", "acme");
+    let api = Cloudflare::start(state);
+    let dns = cloudflare::dns::bridge(&api);
+    let program = Countersign::new("");
+    std::fs::write(program.path("token"), Token::usual().secret).unwrap();
+    let token = "{file: /etc/countersign/cloudflare.token}";
+    let there = format!("{{file: \"{{dir}}/token\"}}, endpoint: \"{}\"", api.url());
+    let changes = [(token, there), (names, delivered.clone())];
+    first_certificate(&program, dns.addr(), blocks[1], &changes);
+
+    let fake = route53::Fake::start(vec![route53::store::Zone::new("Z1EXAMPLE", "example.com")]);
+    let dns = route53::dns::bridge(fake.addr());
+    let program = Countersign::new("")
+        .env("AWS_ACCESS_KEY_ID", route53::KEY)
+        .env("AWS_SECRET_ACCESS_KEY", route53::SECRET);
+    let settings = format!("route53: {{endpoint: \"{}\"}}", fake.url());
+    let changes = [("route53: {}", settings), (names, delivered)];
+    first_certificate(&program, dns.addr(), blocks[2], &changes);
+}
+
+/// A certificate by `text` with these changes, each of which it must have room for.
+fn first_certificate(
+    program: &Countersign,
+    at: SocketAddr,
+    text: &str,
+    changes: &[(&str, String)],
+) {
+    let pebble = Pebble::new(Version::Newest, at).start();
+    let authority = format!(
+        "agree-to-terms: true, directory: \"{}\", trust: {}",
+        pebble.directory_url(),
+        pebble.https_root().display()
+    );
+    let mut text = text.replacen("agree-to-terms: true", &authority, 1);
+    for (was, is) in changes {
+        assert!(text.contains(was), "{was} is not in\n{text}");
+        text = text.replacen(was, is, 1);
+    }
+    let port = at.port();
+    program.configure(&format!(
+        "state: {{dir}}/state\ndns: {{look: roots, roots: [127.0.0.1], port: {port}}}\n{text}"
+    ));
+    program.run(&["renew"]).expect_code(0);
+    let names = ["example.com", "*.example.com"];
+    judge(&program.path("out"), &pebble.issuing_root_pem(), &names);
+    assert_eq!(dns::txt(at, "_acme-challenge.example.com"), [""; 0]);
 }
 
 /// A person who does what the sentences say, by `nsupdate`.
