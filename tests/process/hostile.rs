@@ -323,6 +323,7 @@ async fn each_kind_of_error_arrives_as_what_it_is() {
         after: Some(Duration::from_secs(seconds)),
     };
     let unknown = ErrorKind::RateLimited { after: None };
+    let mut sentences = String::new();
     for (data, kind) in [
         (json!({"kind": "auth"}), ErrorKind::Auth),
         (json!({"kind": "permission"}), ErrorKind::Permission),
@@ -356,7 +357,9 @@ async fn each_kind_of_error_arrives_as_what_it_is() {
         assert_eq!(error.code.as_deref(), Some("E 7"));
         assert_eq!(error.hint.as_deref(), Some("do this"));
         assert!(error.partly);
+        sentences += &shown(&error);
     }
+    golden(&root().join("tests/errors/every-kind.txt"), &sentences);
 }
 
 #[tokio::test(flavor = "multi_thread")]
