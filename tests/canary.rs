@@ -187,8 +187,10 @@ enum Form {
     Mixed,
 }
 
-/// Names of the files that hold secrets, which are not searched.
-const SECRET_FILES: [&str; 4] = ["tsig", "mac", "seal", "secret"];
+/// Names of the files that hold the secrets of a scene.
+const SECRETS: [&str; 3] = ["tsig", "mac", "seal"];
+/// And that of other tests' only secret. None is searched.
+const SECRET: &str = "secret";
 /// Files of a delivered generation that hold the leaf key.
 const KEY_FILES: [&str; 2] = ["privkey.pem", "bundle.pem"];
 
@@ -335,7 +337,8 @@ pub(crate) fn search_files(search: &Search, directory: &Path) -> usize {
         .iter()
         .filter(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let is_given = path.parent() == Some(directory) && SECRET_FILES.contains(&&*name);
+            let is_given =
+                path.parent() == Some(directory) && (name == SECRET || SECRETS.contains(&&*name));
             !is_given && !KEY_FILES.contains(&&*name)
         })
         .map(|path| search.expect_none(&path.display().to_string(), &std::fs::read(path).unwrap()))
@@ -474,7 +477,7 @@ fn no_secret_is_seen_when_something_is_wrong() {
     search.add("the wrong secret", &marked(3));
     search.add("the torn secret", torn.as_bytes());
     for log in ["text", "json"] {
-        for name in SECRET_FILES {
+        for name in SECRETS {
             for text in [&wrong, &torn] {
                 let program = scene.program(Form::File, log);
                 std::fs::write(program.path(name), text).unwrap();
