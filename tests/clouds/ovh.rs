@@ -13,6 +13,7 @@ use super::{
     CANARY, Secrets, ZONE, apex, context, echo, hundred, name, no_replies, shown, two_writers,
     without_canary,
 };
+use crate::support::bridge::plain;
 use crate::support::clouds::ovh::{APPLICATION, CONSUMER, Ovh, SECRET, class, refusal};
 use crate::support::clouds::{Fake, Fate};
 use crate::support::golden::{golden, root};
@@ -111,18 +112,13 @@ impl Fixture for Bench {
         let records = self
             .fake
             .with(|ovh| ovh.served(ZONE, label.trim_end_matches('.')));
-        let value =
-            |target: &str| match target.strip_prefix('"').and_then(|it| it.strip_suffix('"')) {
-                Some(inner) => inner.replace("\\\"", "\"").replace("\\\\", "\\"),
-                None => target.to_owned(),
-            };
         RrSet {
             name: name.clone(),
             ttl: records
                 .iter()
                 .map(|it| u32::try_from(it.ttl).unwrap())
                 .min(),
-            values: records.iter().map(|it| value(&it.target)).collect(),
+            values: records.iter().map(|it| plain(&it.target)).collect(),
         }
     }
 
