@@ -188,7 +188,7 @@ pub fn propagated(provider: &str, took: Duration) {
 
 /// A DNS host was asked.
 pub fn provider_called(provider: &str, call: Call, refused: Option<ErrorKind>, took: Duration) {
-    let outcome = refused.map_or("success", refusal);
+    let outcome = refused.map_or("success", ErrorKind::as_str);
     let labels = [provider, call.as_str(), outcome];
     MEASURES.provider_calls.with_label_values(&labels).inc();
     let timed = &MEASURES.provider_durations;
@@ -426,22 +426,6 @@ fn fault(fault: &CaFault) -> &'static str {
         CaFault::Unresolved(_) => "unresolved",
         CaFault::Untrusted(_) => "untrusted",
         CaFault::Malformed(_) => "malformed",
-    }
-}
-
-fn refusal(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::Auth => "auth",
-        ErrorKind::Permission => "permission",
-        ErrorKind::ZoneMissing => "zone-missing",
-        ErrorKind::ZoneAmbiguous => "zone-ambiguous",
-        ErrorKind::Conflict => "conflict",
-        ErrorKind::RateLimited { .. } => "rate-limited",
-        ErrorKind::Quota => "quota",
-        ErrorKind::Invalid => "invalid",
-        ErrorKind::Transient => "transient",
-        ErrorKind::Unsupported => "unsupported",
-        ErrorKind::Fatal => "fatal",
     }
 }
 

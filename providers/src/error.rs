@@ -85,6 +85,23 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// What it is called in the protocol, in manifests and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Permission => "permission",
+            Self::ZoneMissing => "zone-missing",
+            Self::ZoneAmbiguous => "zone-ambiguous",
+            Self::Conflict => "conflict",
+            Self::RateLimited { .. } => "rate-limited",
+            Self::Quota => "quota",
+            Self::Invalid => "invalid",
+            Self::Transient => "transient",
+            Self::Unsupported => "unsupported",
+            Self::Fatal => "fatal",
+        }
+    }
+
     /// Whether only a person can help (a credential, a right, a zone, a setting).
     pub fn needs_person(self) -> bool {
         match self {
