@@ -383,3 +383,16 @@ async fn secrets_go_where_the_manifest_says_and_nowhere_else() {
         assert_eq!(with, [wanted]);
     }
 }
+
+#[test]
+fn a_page_that_no_host_has_is_refused() {
+    let read = |size: &str| {
+        let paging = format!("{{query: page, size: {size}}}");
+        Manifest::read(&OWN.replace("PAGING", &paging))
+    };
+    assert!(read("10000").is_ok());
+    for size in ["10001", "18446744073709551615"] {
+        let error = read(size).err().unwrap().to_string();
+        assert!(error.contains("at most 10000"), "{error}");
+    }
+}
