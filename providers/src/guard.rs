@@ -141,6 +141,7 @@ impl Provider for Guard {
     }
 
     fn forgive(&self) {
+        self.plugin.forgive();
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
@@ -160,6 +161,7 @@ mod tests {
     struct Host {
         is_good: AtomicBool,
         asked: AtomicUsize,
+        forgiven: AtomicUsize,
     }
 
     #[async_trait]
@@ -200,6 +202,10 @@ mod tests {
             _: &Context,
         ) -> Result<Receipt, ProviderError> {
             Ok(Receipt::default())
+        }
+
+        fn forgive(&self) {
+            self.forgiven.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -244,6 +250,7 @@ mod tests {
         host.is_good.store(true, Ordering::Relaxed);
         assert!(ask().await.is_err());
         guard.forgive();
+        assert_eq!(host.forgiven.load(Ordering::Relaxed), 1);
         assert_eq!(ask().await, Ok(Vec::new()));
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 
 use crate::clock::{Clock, between};
 use crate::exchange::{self, Unreached};
-use crate::secret::{Secret, SecretSource};
+use crate::secret::{Secret, SecretSource, hide};
 use crate::words::printable;
 use crate::{Context, ErrorKind, ProviderError, tls};
 
@@ -28,6 +28,8 @@ const USER_AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
 /// A DNS host's API.
 pub struct Http {
     base: Url,
+    /// What it means that there is no connection.
+    unreached: ErrorKind,
     client: OnceCell<Client>,
 }
 
@@ -73,7 +75,17 @@ impl Http {
     pub fn new(base: Url) -> Self {
         Self {
             base,
+            unreached: ErrorKind::Transient,
             client: OnceCell::new(),
+        }
+    }
+
+    /// A service that tells a machine who it is. Where none listens this is no such machine, and a person has to write down
+    /// a credential.
+    pub(crate) fn metadata(base: Url) -> Self {
+        Self {
+            unreached: ErrorKind::Auth,
+            ..Self::new(base)
         }
     }
 
@@ -185,7 +197,12 @@ impl Http {
     /// Of an error without its URL, which may hold a credential.
     fn unreached(&self, error: &reqwest::Error) -> ProviderError {
         let host = self.host();
-        let message = match Unreached::of(error) {
+        let unreached = Unreached::of(error);
+        let kind = match &unreached {
+            Unreached::TooSlow | Unreached::Refused | Unreached::NoConnection(_) => self.unreached,
+            _ => ErrorKind::Transient,
+        };
+        let message = match unreached {
             Unreached::Tls(error) => format!("no TLS with {host}: {error}"),
             Unreached::TooSlow => format!(
                 "{host} accepted no connection within {} s",
@@ -203,7 +220,7 @@ impl Http {
                 format!("the connection to {host} broke off before the whole reply had come: {why}")
             }
         };
-        ProviderError::new(ErrorKind::Transient, message)
+        ProviderError::new(kind, message)
             .hint("if it goes on, look at `endpoint` and at firewalls on the way")
     }
 }
@@ -279,10 +296,14 @@ impl Ask {
 }
 
 impl Reply {
-    /// The body as JSON of that shape.
-    pub fn json<T: DeserializeOwned>(&self, host: &str) -> Result<T, ProviderError> {
+    /// The body as JSON of that shape; what is said of one that is not shows none of `secrets`.
+    pub fn json<'s, T: DeserializeOwned>(
+        &self,
+        host: &str,
+        secrets: impl IntoIterator<Item = &'s Secret>,
+    ) -> Result<T, ProviderError> {
         serde_json::from_slice(&self.body).map_err(|error| {
-            let why = printable(&error.to_string(), LONGEST_WORD);
+            let why = said(&hide(&error.to_string(), secrets));
             let message = format!(
                 "{host} answered {} with something other than it documents: {why}",
                 self.status.as_u16()

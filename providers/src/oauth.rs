@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde::Deserialize;
@@ -12,7 +11,7 @@ use tokio::sync::Mutex;
 use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
 
-use crate::clock::{between, later};
+use crate::clock::between;
 use crate::http::{Ask, Http, Reply, said};
 use crate::secret::{Secret, SecretSource, hide};
 use crate::{Context, ErrorKind, ProviderError};
@@ -26,7 +25,8 @@ const LONGEST: Duration = Duration::from_secs(86_400);
 #[derive(Clone)]
 pub(crate) struct Bearer {
     pub(crate) token: Secret,
-    until: Timestamp,
+    /// By the clock that nobody sets.
+    until: Duration,
     /// What else the credential says of itself.
     pub(crate) note: Option<String>,
 }
@@ -61,7 +61,7 @@ impl Kept {
         let patience = between(context.clock.now(), context.deadline);
         let current = async {
             let mut kept = self.0.lock().await;
-            let needed_until = later(context.clock.now(), MARGIN);
+            let needed_until = context.clock.elapsed() + MARGIN;
             if let Some(bearer) = kept.as_ref().filter(|it| it.until > needed_until) {
                 return Ok(bearer.clone());
             }
@@ -110,7 +110,7 @@ impl Bearer {
         let lives = Duration::from_secs(seconds.ok_or_else(odd)?).min(LONGEST);
         Ok(Self {
             token: Secret::new(text.as_bytes().to_vec()),
-            until: later(context.clock.now(), lives),
+            until: context.clock.elapsed() + lives,
             note: None,
         })
     }
@@ -124,23 +124,6 @@ impl Bearer {
         })?;
         value.set_sensitive(true);
         Ok(ask.header(AUTHORIZATION, value))
-    }
-
-    /// `error` without the token, should the host have repeated it.
-    pub(crate) fn hidden(&self, error: ProviderError) -> ProviderError {
-        without(error, [&self.token])
-    }
-}
-
-/// `error` without these secrets.
-pub(crate) fn without<'s>(
-    error: ProviderError,
-    secrets: impl IntoIterator<Item = &'s Secret> + Clone,
-) -> ProviderError {
-    ProviderError {
-        message: hide(&error.message, secrets.clone()),
-        code: error.code.map(|code| hide(&code, secrets)),
-        ..error
     }
 }
 
@@ -172,12 +155,12 @@ pub(crate) async fn post(
 }
 
 impl Refusal {
-    /// Of a `reply` without success, in words that can be shown.
-    pub(crate) fn read(reply: &Reply) -> Self {
+    /// Of a `reply` without success to somebody who was told `secret`, in words that can be shown.
+    pub(crate) fn read(reply: &Reply, secret: Option<&Secret>) -> Self {
         let stated: Self = serde_json::from_slice(&reply.body).unwrap_or_default();
         Self {
-            error: said(&stated.error),
-            error_description: said(&stated.error_description),
+            error: said(&hide(&stated.error, secret)),
+            error_description: said(&hide(&stated.error_description, secret)),
         }
     }
 }

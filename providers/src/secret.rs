@@ -37,12 +37,18 @@ impl Secret {
     }
 }
 
-/// `words` of somebody who was told `secrets`, without these.
+/// `words` of somebody who was told `secrets`, without these. To be used on all of the words, before any are cut off:
+/// what is left of a secret is not found.
 pub fn hide<'a>(words: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> String {
     let texts = secrets.into_iter().filter_map(|it| it.expose_text().ok());
-    let texts = texts.filter(|text| !text.is_empty());
-    texts.fold(words.to_owned(), |words, text| {
-        words.replace(text, "(secret)")
+    let mut texts: Vec<&str> = texts.filter(|text| !text.is_empty()).collect();
+    // One may be a part of another.
+    texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    texts.into_iter().fold(words.to_owned(), |words, text| {
+        let words = words.replace(text, "(secret)");
+        // As it stands in JSON, or where an error quotes it.
+        let quoted = Zeroizing::new(serde_json::Value::from(text).to_string());
+        words.replace(&quoted[1..quoted.len() - 1], "(secret)")
     })
 }
 
@@ -230,6 +236,14 @@ mod tests {
             .unwrap()
             .to_string();
         assert_eq!(error, "the command sh ended with exit status: 3");
+    }
+
+    #[test]
+    fn a_secret_is_hidden_as_it_is_and_as_json_has_it_also_where_it_is_part_of_another() {
+        let secrets = ["a\"b", "a\"b-longer"].map(|it| Secret::new(it.into()));
+        let words = r#"is a"b, {"k":"a\"b"}, a"b-longer"#;
+        let shown = hide(words, &secrets);
+        assert_eq!(shown, r#"is (secret), {"k":"(secret)"}, (secret)"#);
     }
 
     #[tokio::test]

@@ -53,6 +53,15 @@ pub fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<
     None
 }
 
+/// `words` in small letters and without `names`, which say nothing of what is the matter.
+pub fn without_names(words: &str, names: &[&str]) -> String {
+    let small = words.to_ascii_lowercase();
+    let names = names.iter().map(|name| name.to_ascii_lowercase());
+    // What could be a word of a sentence is left where it is.
+    let names = names.filter(|name| name.contains(['.', '_']));
+    names.fold(small, |words, name| words.replace(&name, ""))
+}
+
 /// All causes in words, outermost first.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -88,6 +97,19 @@ pub fn listed<T: Display>(all: &[T]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_in_a_sentence_says_nothing() {
+        let names = [
+            "_acme-challenge.cname.quota.test",
+            "_acme-challenge.cname",
+            "quota.test",
+        ];
+        let words = "Zone QUOTA.test has no _acme-challenge.cname, a service";
+        let left = "zone  has no , a service";
+        assert_eq!(without_names(words, &names), left);
+        assert_eq!(without_names("a service", &["service"]), "a service");
+    }
 
     #[test]
     fn names_three_and_counts_the_rest() {

@@ -329,7 +329,8 @@ impl Entry {
             }
             Ok(()) => self.gone(now),
             Err(error) => {
-                self.refused = error.kind.needs_person();
+                // What was done in part is not refused: a look would show it gone while the world still sees it.
+                self.refused = error.kind.needs_person() && !error.partly;
                 self.failed(now, &error);
             }
         }
@@ -578,6 +579,15 @@ mod tests {
         entry.apply(at(1), refusal());
         entry.apply(at(1), Event::Looked(Ok(false)));
         assert!(!entry.is_withdrawing());
+    }
+
+    #[test]
+    fn a_removal_that_was_made_in_part_is_repeated_and_not_looked_for() {
+        let mut entry = present("a");
+        entry.apply(at(0), Event::Released("a".to_owned()));
+        let unpublished = error(ErrorKind::Permission).partly();
+        entry.apply(at(0), Event::Removed(Err(unpublished)));
+        assert_eq!(wants(&entry, 1), Some(Effect::Remove));
     }
 
     #[test]

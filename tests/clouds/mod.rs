@@ -135,6 +135,23 @@ fn without_canary(error: &ProviderError) {
     assert!(!all.contains(&CANARY[..12]), "{all}");
 }
 
+/// An address that nobody listens at.
+fn nobody() -> String {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", socket.local_addr().unwrap())
+}
+
+/// What else secrets are like: far longer than what is shown of a host's words, or standing where these are cut off.
+fn canaries() -> [(String, String); 3] {
+    let own = |text: String| (text.clone(), text);
+    let late = format!("{} {CANARY}", "x".repeat(270));
+    [
+        own(CANARY.to_owned()),
+        own(CANARY.repeat(44)),
+        (CANARY.to_owned(), late),
+    ]
+}
+
 /// A reply that repeats the secret in every place.
 fn echo(status: u16, secret: &str) -> Answer {
     let text = format!("what a token: {secret}");

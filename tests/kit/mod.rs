@@ -464,3 +464,68 @@ fn what_cannot_be_found_is_named_with_what_is_near() {
         .expect_code(1);
     assert!(elsewhere.stderr.contains("other.test"), "{elsewhere:?}");
 }
+
+/// A program of one line or more, which can be run.
+fn script(program: &Countersign, name: &str, lines: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = program.path(name);
+    std::fs::write(&file, lines).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    file
+}
+
+#[test]
+fn a_secret_that_a_program_repeats_is_not_shown() {
+    let program = Countersign::new("");
+    let lines = "#!/usr/bin/env python3
+import json, sys
+for line in sys.stdin:
+    secrets = json.loads(line).get('params', {}).get('secrets', {})
+    print('told', secrets.get('token'), flush=True)
+";
+    let leaks = script(&program, "leaks.py", lines);
+    let secret = program.path("token");
+    std::fs::write(&secret, "canary-of-nobody-".repeat(60)).unwrap();
+    configure(
+        &program,
+        &format!(
+            "leaks: {{process: {{command: [{}], secrets: {{token: {{file: {}}}}}}}}}",
+            leaks.display(),
+            secret.display()
+        ),
+    );
+    let finished = program.run(&["plugin", "test", "leaks"]).expect_code(1);
+    assert!(finished.stdout.contains("told (secret)"), "{finished:?}");
+    assert!(!finished.stdout.contains("canary"), "{finished:?}");
+}
+
+#[test]
+fn a_built_in_plug_in_is_not_tried_without_a_zone() {
+    let program = Countersign::new("");
+    let token = program.path("token");
+    std::fs::write(&token, "nobody").unwrap();
+    configure(
+        &program,
+        &format!(
+            "cf: {{cloudflare: {{token: {{file: {}}}}}}}",
+            token.display()
+        ),
+    );
+    let finished = program.run(&["plugin", "test", "cf"]).expect_code(2);
+    assert!(finished.stderr.contains("--live ZONE"), "{finished:?}");
+}
+
+#[test]
+fn a_program_that_does_not_run_is_told_of_with_its_last_words() {
+    let program = Countersign::new("");
+    let dies = script(
+        &program,
+        "dies.sh",
+        "#!/bin/sh\necho no library here >&2\nexit 3\n",
+    );
+    let finished = program
+        .run(&["plugin", "test", dies.to_str().unwrap()])
+        .expect_code(1);
+    assert!(finished.stderr.contains("no library here"), "{finished:?}");
+    assert_eq!(finished.stdout, "");
+}

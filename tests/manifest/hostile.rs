@@ -230,7 +230,7 @@ async fn what_a_host_says_never_shows_the_secret_nor_control_characters() {
     let message = error.message.replace(&host.raw.host(), "HOST");
     assert_eq!(
         message,
-        "HOST answers 401 (…) when asked for its zones: bad token '…' [31m sent"
+        "HOST answers 401 ((secret)) when asked for its zones: bad token '(secret)' [31m sent"
     );
     assert!(!format!("{error:?}").contains("top-secret"));
 }
@@ -381,5 +381,18 @@ async fn secrets_go_where_the_manifest_says_and_nowhere_else() {
             .filter(|it| it.contains("cret") || it.contains("Basic"))
             .collect();
         assert_eq!(with, [wanted]);
+    }
+}
+
+#[test]
+fn a_page_that_no_host_has_is_refused() {
+    let read = |size: &str| {
+        let paging = format!("{{query: page, size: {size}}}");
+        Manifest::read(&OWN.replace("PAGING", &paging))
+    };
+    assert!(read("10000").is_ok());
+    for size in ["10001", "18446744073709551615"] {
+        let error = read(size).err().unwrap().to_string();
+        assert!(error.contains("at most 10000"), "{error}");
     }
 }

@@ -119,7 +119,7 @@ impl AcmeDns {
             return Err(self.refusal(&reply, account, context));
         }
         let host = self.http.host();
-        let updated: Updated = reply.json(&host)?;
+        let updated: Updated = reply.json(&host, [&account.username, &account.password])?;
         if updated.txt != value {
             let name = &account.name;
             let message = format!("{host} took another value for {name} than it was given");
@@ -130,6 +130,8 @@ impl AcmeDns {
 
     fn refusal(&self, reply: &Reply, account: &Account, context: &Context) -> ProviderError {
         let status = reply.status;
+        // The server may say anything, also what it was told.
+        let said = |words: &str| said(&hide(words, [&account.username, &account.password]));
         let (code, words) = match serde_json::from_slice::<Refused>(&reply.body) {
             Ok(refused) => (said(&refused.error), said(&refused.error)),
             Err(_) => {
@@ -222,15 +224,7 @@ impl Provider for AcmeDns {
                 partly(ProviderError::new(ErrorKind::ZoneMissing, message).hint(HINT))
             })?;
             let updated = self.update(account, &change.value, context).await;
-            updated.map_err(|error| {
-                // The server may say anything, also what it was told.
-                let told = [&account.username, &account.password];
-                partly(ProviderError {
-                    message: hide(&error.message, told),
-                    code: error.code.as_deref().map(|code| hide(code, told)),
-                    ..error
-                })
-            })?;
+            updated.map_err(partly)?;
         }
         Ok(Receipt::default())
     }

@@ -80,6 +80,13 @@ struct Page<T> {
     next_link: Option<String>,
 }
 
+impl<T> Page<T> {
+    /// Where the next page is; some services write an empty address where there is none.
+    fn next(&self) -> Option<String> {
+        self.next_link.clone().filter(|link| !link.is_empty())
+    }
+}
+
 #[derive(Deserialize)]
 struct Listed {
     id: String,
@@ -146,6 +153,7 @@ impl<'a> Api<'a> {
         let mut more = Vec::new();
         for _ in 0..MOST_PAGES {
             let page: Page<Listed> = self.page(&path, &more, &about).await?;
+            let next = page.next();
             for zone in page.value {
                 let is_private = zone.properties.zone_type.as_deref() == Some("Private");
                 if let Ok(name) = DnsName::parse(&zone.name)
@@ -156,7 +164,7 @@ impl<'a> Api<'a> {
                     found.push((name, zone));
                 }
             }
-            let Some(next) = page.next_link else {
+            let Some(next) = next else {
                 return Ok(held(candidates, &found));
             };
             more = self.next(&next, &about)?;
@@ -196,6 +204,7 @@ impl<'a> Api<'a> {
         let mut more = Vec::new();
         for _ in 0..names.len() / 2 {
             let page: Page<RecordSet> = self.page(&path, &more, &about).await?;
+            let next = page.next();
             for set in page.value {
                 let place = names
                     .iter()
@@ -204,7 +213,7 @@ impl<'a> Api<'a> {
                     sets[place] = Some(stored(set));
                 }
             }
-            let Some(next) = page.next_link else {
+            let Some(next) = next else {
                 return Ok(sets);
             };
             more = self.next(&next, &about)?;
@@ -215,7 +224,8 @@ impl<'a> Api<'a> {
         Ok(sets)
     }
 
-    /// Replaces what is at `name` by `after`, on the condition that `before` is there still.
+    /// Replaces what is at `name` by `after`, on the condition that `before` is there still. A set that somebody noted
+    /// something at stays without values, since the note would go with it.
     pub(super) async fn replace(
         &self,
         zone: &Zone,
@@ -224,6 +234,16 @@ impl<'a> Api<'a> {
         after: Option<&Txt>,
     ) -> Result<(), Refusal> {
         let about = About::Change(zone, name);
+        let metadata = before.map_or(&Value::Null, |stored| &stored.metadata);
+        let is_noted = metadata.as_object().is_some_and(|it| !it.is_empty());
+        let emptied = before
+            .and_then(|stored| stored.set.as_ref())
+            .filter(|_| is_noted)
+            .map(|set| Txt {
+                ttl: set.ttl,
+                values: Vec::new(),
+            });
+        let after = after.or(emptied.as_ref());
         let method = match after {
             Some(_) => Method::PUT,
             None => Method::DELETE,
@@ -236,7 +256,6 @@ impl<'a> Api<'a> {
         let ask = match after {
             Some(set) => {
                 let mut properties = json!({"TTL": set.ttl, "TXTRecords": set.values});
-                let metadata = before.map_or(&Value::Null, |stored| &stored.metadata);
                 if !metadata.is_null() {
                     properties["metadata"] = metadata.clone();
                 }
@@ -290,10 +309,9 @@ impl<'a> Api<'a> {
     fn read<T: DeserializeOwned>(&self, reply: &Reply) -> Result<T, ProviderError> {
         let host = self.http.host();
         // An array would be taken for an object with nothing in it.
-        let read = reply
-            .json(&host)
-            .and_then(|_: Map<String, Value>| reply.json(&host));
-        read.map_err(|error| self.bearer.hidden(error))
+        let secret = [&self.bearer.token];
+        let _: Map<String, Value> = reply.json(&host, secret)?;
+        reply.json(&host, secret)
     }
 
     async fn send(&self, ask: Ask, about: &About<'_>) -> Result<Reply, Refusal> {
@@ -303,13 +321,12 @@ impl<'a> Api<'a> {
         if reply.status.is_success() {
             return Ok(reply);
         }
-        let refusal = about.refusal(&host, &reply, &self.context.clock);
+        let refusal = about.refusal(&host, &reply, &[&self.bearer.token], &self.context.clock);
         // The next verb asks for a new one.
-        if refusal.error.kind == ErrorKind::Auth {
+        if matches!(refusal.error.kind, ErrorKind::Auth | ErrorKind::Permission) {
             self.tokens.forget();
         }
-        let error = self.bearer.hidden(refusal.error);
-        Err(Refusal { error, ..refusal })
+        Err(refusal)
     }
 
     fn etag(&self, etag: &str, name: &DnsName) -> Result<HeaderValue, ProviderError> {

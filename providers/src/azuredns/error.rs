@@ -8,7 +8,11 @@ use serde::Deserialize;
 use crate::clock::Clock;
 use crate::http::{Reply, said};
 use crate::record::{DnsName, Zone};
+use crate::secret::{Secret, hide};
+use crate::words::without_names;
 use crate::{ErrorKind, ProviderError};
+
+use super::ids::relative;
 
 /// Asked too often, and the reply does not say how long to wait: the count is by the minute.
 const BREATH: Duration = Duration::from_secs(10);
@@ -65,7 +69,13 @@ type Verdict = (ErrorKind, &'static str, &'static str);
 
 impl About<'_> {
     /// What a reply without success means.
-    pub(super) fn refusal(&self, host: &str, reply: &Reply, clock: &Clock) -> Refusal {
+    pub(super) fn refusal(
+        &self,
+        host: &str,
+        reply: &Reply,
+        secrets: &[&Secret],
+        clock: &Clock,
+    ) -> Refusal {
         let body: Body = serde_json::from_slice(&reply.body).unwrap_or_default();
         let (code, words) = match body.error.code.is_empty() {
             true => (body.code, body.message),
@@ -94,13 +104,13 @@ impl About<'_> {
         };
         let said_of_it = match words.is_empty() {
             true => String::new(),
-            false => format!(" ({})", said(&words)),
+            false => format!(" ({})", said(&hide(&words, secrets.iter().copied()))),
         };
         let message = format!("{host} answers {status} to {self}: {what}{said_of_it}");
         let error = ProviderError::new(kind, message);
         let error = match code.is_empty() {
             true => error,
-            false => error.code(said(&code)),
+            false => error.code(said(&hide(&code, secrets.iter().copied()))),
         };
         let error = match hint {
             "" => error,
@@ -115,7 +125,7 @@ impl About<'_> {
     }
 
     fn verdict(&self, code: &str, words: &str) -> Option<Verdict> {
-        let small = words.to_ascii_lowercase();
+        let small = without_names(words, &self.names());
         let verdict = match code {
             "InvalidAuthenticationTokenTenant" => (
                 ErrorKind::Auth,
@@ -214,6 +224,15 @@ impl About<'_> {
             _ => return None,
         };
         Some(verdict)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Lookup(name, _) => vec![name.as_str()],
+            Self::Look(zone, name) | Self::Change(zone, name) => {
+                vec![name.as_str(), relative(name, zone), zone.name.as_str()]
+            }
+        }
     }
 
     fn role(&self) -> &'static str {

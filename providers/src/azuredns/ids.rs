@@ -22,10 +22,14 @@ pub fn is_zone_id(id: &str) -> bool {
     let fixed = [a, b, c, d, e].join("/");
     let is_fixed = fixed
         .eq_ignore_ascii_case("subscriptions/resourceGroups/providers/Microsoft.Network/dnsZones");
-    let is_good = |part: &str| {
-        !matches!(part, "" | "." | "..") && !part.contains(['?', '#', '%', '\\']) && part.is_ascii()
-    };
-    is_fixed && [subscription, group, zone].into_iter().all(is_good)
+    let is_good =
+        |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['?', '#', '%', '\\']);
+    // Groups are named in any script.
+    let is_group = (group.chars()).all(|c| c.is_ascii() || c.is_alphanumeric());
+    is_fixed
+        && is_group
+        && [subscription, zone].into_iter().all(str::is_ascii)
+        && [subscription, group, zone].into_iter().all(is_good)
 }
 
 /// The path of the zone, segment by segment.
@@ -49,6 +53,8 @@ mod tests {
     fn only_the_id_of_a_zone_is_one() {
         let id = "/subscriptions/s/resourcegroups/g/providers/Microsoft.Network/dnszones/a.test";
         assert!(is_zone_id(id));
+        assert!(is_zone_id(&id.replace("/g/", "/Größe-ゾーン/")));
+        assert!(!is_zone_id(&id.replace("/g/", "/g\u{202e}/")));
         for wrong in [
             "",
             "a.test",

@@ -129,11 +129,14 @@ impl Provider for AzureDns {
     }
 
     async fn zones(&self, name: &DnsName, context: &Context) -> Result<Vec<Held>, ProviderError> {
-        let configured = configured(&self.zones, name);
+        // Where some are written down, no others are held.
+        if !self.zones.is_empty() {
+            return Ok(configured(&self.zones, name));
+        }
         // Nobody has a zone of a top-level domain there.
         let candidates: Vec<DnsName> = name.and_above().filter(|name| name.labels() > 1).collect();
-        if !configured.is_empty() || candidates.is_empty() {
-            return Ok(configured);
+        if candidates.is_empty() {
+            return Ok(Vec::new());
         }
         let (subscription, group) = (&self.subscription, self.resource_group.as_deref());
         let api = self.api(context).await?;

@@ -5,8 +5,8 @@ use reqwest::Method;
 use reqwest::header::{HeaderName, HeaderValue};
 
 use crate::http::{Ask, Http, Reply};
-use crate::oauth::{Bearer, Kept, Refusal, post, read, without};
-use crate::secret::SecretSource;
+use crate::oauth::{Bearer, Kept, Refusal, post, read};
+use crate::secret::{Secret, SecretSource};
 use crate::{Context, ErrorKind, ProviderError};
 
 use super::Settings;
@@ -58,12 +58,14 @@ impl Tokens {
     /// Takes its part of the settings; nothing is read or asked yet.
     pub(super) fn new(settings: &Settings) -> Self {
         let service = match settings.login {
-            Login::Machine { .. } => settings.metadata.clone(),
-            Login::Secret { .. } | Login::Federated { .. } => settings.login_endpoint.clone(),
+            Login::Machine { .. } => Http::metadata(settings.metadata.clone()),
+            Login::Secret { .. } | Login::Federated { .. } => {
+                Http::new(settings.login_endpoint.clone())
+            }
         };
         Self {
             login: settings.login.clone(),
-            service: Http::new(service),
+            service,
             resource: settings.cloud.endpoint(),
             kept: Kept::default(),
         }
@@ -128,8 +130,8 @@ impl Tokens {
         let path = [tenant, "oauth2", "v2.0", "token"];
         let reply = post(&self.service, &path, &form, context).await?;
         if !reply.status.is_success() {
-            let refused = self.refused(&format!("the application {client}"), &reply, context);
-            return Err(without(refused, [&secret]));
+            let whom = format!("the application {client}");
+            return Err(self.refused(&whom, &reply, Some(&secret), context));
         }
         Bearer::read(&reply, &self.service.host(), context)
     }
@@ -157,16 +159,22 @@ impl Tokens {
         })?;
         match reply.status.is_success() {
             true => Bearer::read(&reply, &self.service.host(), context),
-            false => Err(self.refused("this machine", &reply, context)),
+            false => Err(self.refused("this machine", &reply, None, context)),
         }
     }
 
     /// What the token service has against `whom`.
-    fn refused(&self, whom: &str, reply: &Reply, context: &Context) -> ProviderError {
+    fn refused(
+        &self,
+        whom: &str,
+        reply: &Reply,
+        told: Option<&Secret>,
+        context: &Context,
+    ) -> ProviderError {
         let Refusal {
             error,
             error_description: words,
-        } = Refusal::read(reply);
+        } = Refusal::read(reply, told);
         let kind = match reply.kind(&context.clock) {
             kind @ (ErrorKind::Transient | ErrorKind::RateLimited { .. }) => kind,
             _ => ErrorKind::Auth,

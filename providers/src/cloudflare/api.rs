@@ -287,14 +287,18 @@ impl<'a> Api<'a> {
         let reply = self.http.send(ask, self.context).await?;
         let limit = Limit::read(&reply.headers);
         self.heed(&reply, limit);
+        let refusal = |after| {
+            let (host, clock) = (self.host(), &self.context.clock);
+            about.refusal(&host, &reply, after, &self.token, clock)
+        };
         if !reply.status.is_success() {
             let after = limit.map(|limit| limit.resets);
-            return Err(about.refusal(&self.host(), &reply, after, &self.context.clock));
+            return Err(refusal(after));
         }
-        let got: Envelope<T> = reply.json(&self.host())?;
+        let got: Envelope<T> = reply.json(&self.host(), [&self.token])?;
         match got.success {
             None | Some(true) => Ok(got),
-            Some(false) => Err(about.refusal(&self.host(), &reply, None, &self.context.clock)),
+            Some(false) => Err(refusal(None)),
         }
     }
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::clock::Clock;
 use crate::http::{Reply, said};
 use crate::record::{DnsName, Zone};
+use crate::secret::{Secret, hide};
 use crate::words::listed;
 use crate::{ErrorKind, ProviderError};
 
@@ -74,6 +75,14 @@ struct Stated {
     error_chain: Vec<Stated>,
 }
 
+impl Stated {
+    /// Before anything is cut off it.
+    fn hide(&mut self, token: &Secret) {
+        self.message = hide(&self.message, [token]);
+        self.error_chain.iter_mut().for_each(|it| it.hide(token));
+    }
+}
+
 /// Class, sentence and hint of a code.
 struct Known {
     kind: ErrorKind,
@@ -101,9 +110,11 @@ impl About<'_> {
         host: &str,
         reply: &Reply,
         after: Option<Duration>,
+        token: &Secret,
         clock: &Clock,
     ) -> Fault {
-        let refusal: Refusal = serde_json::from_slice(&reply.body).unwrap_or_default();
+        let mut refusal: Refusal = serde_json::from_slice(&reply.body).unwrap_or_default();
+        refusal.errors.iter_mut().for_each(|it| it.hide(token));
         let stated = innermost_first(&refusal.errors);
         let kind = match reply.kind(clock) {
             ErrorKind::RateLimited { after: None } => ErrorKind::RateLimited { after },

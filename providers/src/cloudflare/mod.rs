@@ -2,6 +2,9 @@
 //!
 //! Records are single values there. All changes of a zone go as one transaction, after one look that says what is there.
 //! A zone is looked up by its exact name, so that a token for one zone is enough; with its id in the settings not even that.
+//!
+//! A known limit: values that are only to go, and whose ids are known, go in one call without a look. The API takes no proof
+//! of what stands there, so a record of ours that a person has edited in place, and that kept its id, goes too.
 
 mod api;
 mod change;

@@ -14,6 +14,10 @@ use crate::{Context, ErrorKind, Held, ProviderError, content};
 use super::error::{About, Refusal, is_throttling};
 use super::token::Tokens;
 
+/// As many sets as a page may have.
+const PAGE: &str = "1000";
+/// So many pages of a zone are read to find some names; then each is asked for that was not on them.
+const SOME_PAGES: usize = 10;
 /// A list of more pages than this is not what was asked for.
 const MOST_PAGES: usize = 1_000;
 
@@ -180,7 +184,7 @@ impl<'a> Api<'a> {
     }
 
     /// The TXT set at each of `names`, in their order: a call for one name, else pages of the whole zone, as long as these
-    /// are fewer than the names.
+    /// are few, and then a call for each that is not found yet.
     pub(super) async fn sets(
         &self,
         zone: &Zone,
@@ -189,8 +193,12 @@ impl<'a> Api<'a> {
         let mut sets: Vec<Option<Txt>> = names.iter().map(|_| None).collect();
         let about = About::Look(zone, names);
         let mut next: Option<String> = None;
-        for page in 1..=names.len() / 2 {
-            let mut ask = self.ask(&[&zone.id, "rrsets"]);
+        for _ in 0..SOME_PAGES.min(names.len() / 2) {
+            if sets.iter().all(Option::is_some) {
+                return Ok(sets);
+            }
+            let ask = self.ask(&[&zone.id, "rrsets"]);
+            let mut ask = ask.query("maxResults", PAGE);
             if let Some(token) = &next {
                 ask = ask.query("pageToken", token);
             }
@@ -199,10 +207,10 @@ impl<'a> Api<'a> {
             let Some(token) = listed.next_page_token else {
                 return Ok(sets);
             };
-            self.ends(page, &about)?;
             next = Some(token);
         }
-        for (name, set) in names.iter().zip(&mut sets) {
+        let missing = names.iter().zip(&mut sets).filter(|(_, set)| set.is_none());
+        for (name, set) in missing {
             let one = [*name];
             let ask = self.ask(&[&zone.id, "rrsets"]);
             let ask = ask.query("name", &format!("{name}.")).query("type", "TXT");
@@ -268,22 +276,20 @@ impl<'a> Api<'a> {
         let reply = self.http.send(ask, self.context).await?;
         if reply.status.is_success() {
             // An array would be taken for an object with nothing in it.
-            let read = reply
-                .json(&host)
-                .and_then(|_: Map<String, Value>| reply.json(&host));
-            return Ok(read.map_err(|error| self.bearer.hidden(error))?);
+            let secret = [&self.bearer.token];
+            let _: Map<String, Value> = reply.json(&host, secret)?;
+            return Ok(reply.json(&host, secret)?);
         }
-        let refusal = about.refusal(&host, &reply, &self.context.clock);
+        let refusal = about.refusal(&host, &reply, &[&self.bearer.token], &self.context.clock);
         match refusal.error.kind {
             ErrorKind::RateLimited { after: Some(after) } if is_throttling(&refusal) => {
                 self.context.meter.pause(&self.context.clock, after);
             }
             // The next verb asks for a new one.
-            ErrorKind::Auth => self.tokens.forget(),
+            ErrorKind::Auth | ErrorKind::Permission => self.tokens.forget(),
             _ => {}
         }
-        let error = self.bearer.hidden(refusal.error);
-        Err(Refusal { error, ..refusal })
+        Err(refusal)
     }
 
     fn ends(&self, pages: usize, about: &About<'_>) -> Result<(), ProviderError> {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::clock::Clock;
 use crate::http::{Reply, said};
 use crate::record::{DnsName, Zone};
+use crate::secret::{Secret, hide};
 use crate::words::listed;
 use crate::{ErrorKind, ProviderError};
 
@@ -77,7 +78,13 @@ type Verdict = (ErrorKind, &'static str, &'static str);
 
 impl About<'_> {
     /// What a reply without success means.
-    pub(super) fn refusal(&self, host: &str, reply: &Reply, clock: &Clock) -> Refusal {
+    pub(super) fn refusal(
+        &self,
+        host: &str,
+        reply: &Reply,
+        secrets: &[&Secret],
+        clock: &Clock,
+    ) -> Refusal {
         let body: Body = serde_json::from_slice(&reply.body).unwrap_or_default();
         let Stated {
             message: words,
@@ -110,13 +117,13 @@ impl About<'_> {
         };
         let words = match words.is_empty() {
             true => String::new(),
-            false => format!(" ({})", said(&words)),
+            false => format!(" ({})", said(&hide(&words, secrets.iter().copied()))),
         };
         let message = format!("{host} answers {status} to {self}: {what}{words}");
         let error = ProviderError::new(kind, message);
         let error = match code.is_empty() {
             true => error,
-            false => error.code(said(code)),
+            false => error.code(said(&hide(code, secrets.iter().copied()))),
         };
         let error = match hint {
             "" => error,

@@ -13,7 +13,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::http::{Ask, Http, Reply, judge_endpoint, said};
-use crate::oauth::{Bearer, Kept, Refusal, post, read, without};
+use crate::oauth::{Bearer, Kept, Refusal, post, read};
 use crate::secret::{Secret, SecretSource};
 use crate::{Context, ErrorKind, ProviderError};
 
@@ -82,6 +82,8 @@ impl Tokens {
         let bearer = self.kept.current(context, fetch).await?;
         let project = self.project.as_ref().or(bearer.note.as_ref()).cloned();
         let project = project.ok_or_else(|| {
+            // A person may have written another key meanwhile.
+            self.forget();
             let message = "the key of the service account names no project";
             ProviderError::new(ErrorKind::Auth, message)
                 .hint("write `project` in the configuration")
@@ -115,8 +117,8 @@ impl Tokens {
         let reply = post(&service, &[], &form, context).await?;
         if !reply.status.is_success() {
             let assertion = Secret::new(assertion.as_bytes().to_vec());
-            let refused = refused(&service.host(), &key.client_email, &reply, context);
-            return Err(without(refused, [&assertion]));
+            let (host, account) = (service.host(), &key.client_email);
+            return Err(refused(&host, account, &reply, &assertion, context));
         }
         let mut bearer = Bearer::read(&reply, &service.host(), context)?;
         bearer.note = key.project_id;
@@ -124,7 +126,7 @@ impl Tokens {
     }
 
     async fn by_machine(&self, context: &Context) -> Result<Bearer, ProviderError> {
-        let service = Http::new(self.metadata.clone());
+        let service = Http::metadata(self.metadata.clone());
         let account = ["computeMetadata", "v1", "instance", "service-accounts"];
         let path = [&account[..], &["default", "token"]].concat();
         let reply = ask_metadata(&service, &path, context).await?;
@@ -241,11 +243,17 @@ async fn ask_metadata(
 }
 
 /// What the token service has against the key.
-fn refused(host: &str, account: &str, reply: &Reply, context: &Context) -> ProviderError {
+fn refused(
+    host: &str,
+    account: &str,
+    reply: &Reply,
+    told: &Secret,
+    context: &Context,
+) -> ProviderError {
     let Refusal {
         error: code,
         error_description: words,
-    } = Refusal::read(reply);
+    } = Refusal::read(reply, Some(told));
     let new_key =
         "make a new key for the service account, and write it to where `credentials` points";
     let kind = match reply.kind(&context.clock) {

@@ -24,6 +24,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// A writer that is overtaken tries again, as the core would; more often than this it starves.
 const TRIES: usize = 40;
 
+/// Values by their names.
+type Written = BTreeMap<DnsName, BTreeSet<String>>;
+
 /// Why a case ended before its end.
 pub(super) enum Stop {
     Failed(String),
@@ -58,7 +61,9 @@ pub(super) struct Bench<'a> {
     observes: AtomicBool,
     is_seen: AtomicBool,
     /// What was written and not yet seen to be gone.
-    due: Mutex<BTreeMap<DnsName, BTreeSet<String>>>,
+    due: Mutex<Written>,
+    /// What of it was only written in calls that were refused outright.
+    refused: Mutex<BTreeSet<(DnsName, String)>>,
     /// Every error, and every word that the plug-in gave to be kept.
     pub(super) errors: Mutex<Vec<ProviderError>>,
     pub(super) receipts: Mutex<Vec<Receipt>>,
@@ -72,6 +77,7 @@ impl<'a> Bench<'a> {
             observes: AtomicBool::new(true),
             is_seen: AtomicBool::new(false),
             due: Mutex::default(),
+            refused: Mutex::default(),
             errors: Mutex::default(),
             receipts: Mutex::default(),
         }
@@ -125,7 +131,7 @@ impl<'a> Bench<'a> {
     ) -> Result<Receipt, ProviderError> {
         let zone = self.world.zone();
         let zone = zone.map_err(|why| ProviderError::new(ErrorKind::Unsupported, why))?;
-        self.note(changes);
+        let new = self.note(changes);
         let mut tries = 0;
         loop {
             let context = self.world.context();
@@ -141,6 +147,9 @@ impl<'a> Bench<'a> {
                     tries += 1;
                     if self.has_waited(error, tries, &context).await {
                         continue;
+                    }
+                    if is_outright(error) {
+                        lock(&self.refused).extend(new);
                     }
                 }
             }
@@ -301,9 +310,19 @@ impl<'a> Bench<'a> {
         Ok(seen.first().and_then(|set| set.ttl))
     }
 
+    /// Why what was written stays there, where it does.
+    pub(super) fn stays(&self) -> Option<String> {
+        match self.provider.traits().model {
+            RecordModel::Slots(slots) => Some(format!(
+                "it has room for {slots} at a name, where a value stays until newer ones push it out"
+            )),
+            _ => None,
+        }
+    }
+
     /// Removes what is left of what was written; what could not be removed, in words.
     pub(super) async fn clean(&self) -> Vec<String> {
-        if matches!(self.provider.traits().model, RecordModel::Slots(_)) {
+        if self.stays().is_some() {
             return Vec::new();
         }
         for nth in 0..CLEANINGS {
@@ -320,12 +339,17 @@ impl<'a> Bench<'a> {
             let all: Vec<Change> = all.collect();
             for batch in all.chunks(self.provider.traits().batch.max(1)) {
                 // What fails is tried again, and told of at the end.
-                let _ = self.try_apply(batch, &[]).await;
+                if self.try_apply(batch, &[]).await.is_err() && batch.len() > 1 {
+                    self.clean_one_by_one(batch).await;
+                }
             }
-            if self.observes() {
-                let names: Vec<DnsName> = left.into_keys().collect();
-                let _ = self.try_observe(&names).await;
+            let names: Vec<DnsName> = left.into_keys().collect();
+            if self.observes() && self.try_observe(&names).await.is_err() {
+                for name in &names {
+                    let _ = self.try_observe(std::slice::from_ref(name)).await;
+                }
             }
+            self.forget_refused().await;
         }
         let left = self.due();
         let told = left.iter().map(|(name, values)| {
@@ -335,12 +359,41 @@ impl<'a> Bench<'a> {
         told.collect()
     }
 
-    pub(super) fn note(&self, changes: &[Change]) {
-        let mut due = self.due();
+    /// One that cannot be removed keeps no others there.
+    async fn clean_one_by_one(&self, batch: &[Change]) {
+        for change in batch {
+            let _ = self.try_apply(std::slice::from_ref(change), &[]).await;
+        }
+    }
+
+    /// What was never taken, and may not be removed either, is not there.
+    async fn forget_refused(&self) {
+        let refused: Vec<(DnsName, String)> = lock(&self.refused).iter().cloned().collect();
+        for (name, value) in refused {
+            let is_due = (self.due().get(&name)).is_some_and(|values| values.contains(&value));
+            let gone = [absent(&name, &value)];
+            if !is_due {
+                continue;
+            }
+            if (self.try_apply(&gone, &[]).await).is_err_and(|error| is_outright(&error)) {
+                self.forget(&gone);
+            }
+        }
+    }
+
+    /// Writes down what may be there from now on; what of it was not so far.
+    pub(super) fn note(&self, changes: &[Change]) -> Vec<(DnsName, String)> {
+        let (mut due, mut new) = (self.due(), Vec::new());
         for change in changes.iter().filter(|it| it.verb == Verb::Ensure) {
             let values = due.entry(change.name.clone()).or_default();
-            values.insert(change.value.clone());
+            let noted = (change.name.clone(), change.value.clone());
+            // Another call may be taken where the first was not.
+            let was_refused = lock(&self.refused).remove(&noted);
+            if values.insert(change.value.clone()) || was_refused {
+                new.push(noted);
+            }
         }
+        new
     }
 
     /// Where nobody can look, success is all that can be had.
@@ -364,9 +417,14 @@ impl<'a> Bench<'a> {
         due.retain(|_, values| !values.is_empty());
     }
 
-    fn due(&self) -> MutexGuard<'_, BTreeMap<DnsName, BTreeSet<String>>> {
+    fn due(&self) -> MutexGuard<'_, Written> {
         lock(&self.due)
     }
+}
+
+/// Whether nothing was done, and nothing will be.
+fn is_outright(error: &ProviderError) -> bool {
+    error.kind.needs_person() && !error.outcome_unknown()
 }
 
 pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {

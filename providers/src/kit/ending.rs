@@ -51,10 +51,12 @@ pub(super) static CASES: [Case; 5] = [
     ),
 ];
 
-/// A change is asked about so often,
-const LOOKS: u32 = 60;
-/// and that long after each other.
-const BETWEEN: Duration = Duration::from_millis(500);
+/// Every change has at least this long to be everywhere, also where the host says that it needs less.
+const LEAST: Duration = Duration::from_secs(30);
+/// It is asked about after this, and then after ever longer pauses,
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// but no longer ones than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// No sentence is longer.
 const LONGEST: usize = 2_000;
 
@@ -64,16 +66,23 @@ async fn settled(bench: &Bench<'_>) -> Verdict {
     bench.apply(&[absent(&name, "value")]).await?;
     let none = || Stop::skipped("it does not tell when a change is everywhere");
     let ticket = receipt.ticket.ok_or_else(none)?;
-    for _ in 0..LOOKS {
+    let patience = (bench.provider.traits().propagation * 2).max(LEAST);
+    let clock = bench.world.context().clock;
+    let (begin, mut pause) = (clock.elapsed(), FIRST_PAUSE);
+    while clock.elapsed().saturating_sub(begin) <= patience {
         let context = bench.world.context();
         match bench.provider.settle(&ticket, &context).await {
             Ok(Settled::Everywhere) => return Ok(()),
             Ok(Settled::Unknown) => return Err(none()),
-            Ok(Settled::NotYet) => context.clock.sleep(BETWEEN).await,
+            Ok(Settled::NotYet) => clock.sleep(pause).await,
             Err(error) => return Err(refused("settle", &error)),
         }
+        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
     }
-    failed(format!("`settle` says not-yet {LOOKS} times"))
+    failed(format!(
+        "`settle` still says not-yet after {} s",
+        patience.as_secs()
+    ))
 }
 
 async fn strange(bench: &Bench<'_>) -> Verdict {
@@ -130,6 +139,9 @@ async fn secrets(bench: &Bench<'_>) -> Verdict {
 }
 
 async fn nothing_left(bench: &Bench<'_>) -> Verdict {
+    if let Some(why) = bench.stays() {
+        return Err(Stop::skipped(why));
+    }
     let left = bench.clean().await;
     match left.is_empty() {
         true => Ok(()),

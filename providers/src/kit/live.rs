@@ -84,6 +84,12 @@ impl World for Live {
         Some(&*self.second)
     }
 
+    fn secrets(&self) -> Vec<String> {
+        self.program
+            .as_ref()
+            .map_or_else(Vec::new, Program::secrets)
+    }
+
     fn program(&self) -> Option<&Program> {
         self.program.as_ref()
     }

@@ -23,7 +23,7 @@ mod zones;
 
 use futures_util::future::BoxFuture;
 
-use crate::{Provider, RecordModel};
+use crate::Provider;
 
 use bench::{Bench, Stop};
 pub use live::Live;
@@ -164,6 +164,11 @@ impl<'a> Kit<'a> {
         self.bench.clean().await
     }
 
+    /// Why nothing of what the cases wrote can be removed, where that is so.
+    pub fn stays(&self) -> Option<String> {
+        self.bench.stays()
+    }
+
     fn lacks(&self, needs: Needs) -> Option<String> {
         let bench = &self.bench;
         if let (true, Err(why)) = (needs >= Needs::Zone, bench.world.zone()) {
@@ -172,12 +177,7 @@ impl<'a> Kit<'a> {
         if needs >= Needs::View && !bench.has_view() {
             return Some("it can only be written to, and nobody sees what is there".to_owned());
         }
-        match bench.provider.traits().model {
-            RecordModel::Slots(slots) if needs >= Needs::Values => Some(format!(
-                "it has room for {slots} at a name, where a value stays until newer ones push it out"
-            )),
-            _ => None,
-        }
+        bench.stays().filter(|_| needs >= Needs::Values)
     }
 }
 

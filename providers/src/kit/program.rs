@@ -1,19 +1,22 @@
 //! A plug-in that is a program.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, json};
 use tempfile::TempDir;
 
 use crate::clock::Clock;
 use crate::process::Settings;
+use crate::secret::Secret;
 
 /// What is started, and what it is told.
 #[derive(Clone)]
 pub struct Program {
     settings: Settings,
     clock: Clock,
+    /// What it was told so far that no message may show.
+    told: Arc<Mutex<Vec<Secret>>>,
     /// Where it may keep its records, if it has no other place.
     _directory: Option<Arc<TempDir>>,
 }
@@ -41,6 +44,7 @@ impl Program {
         Self {
             settings,
             clock,
+            told: Arc::default(),
             _directory: None,
         }
     }
@@ -48,6 +52,21 @@ impl Program {
     /// What the plug-in is made of.
     pub fn settings(&self) -> Settings {
         self.settings.clone()
+    }
+
+    /// Keeps a secret that it is told, to look for it in what is shown.
+    pub(super) fn tells(&self, secret: &Secret) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.iter().all(|it| it.expose() != secret.expose()) {
+            told.push(secret.clone());
+        }
+    }
+
+    /// The secrets that it was told so far.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let texts = told.iter().filter_map(|it| it.expose_text().ok());
+        texts.map(str::to_owned).collect()
     }
 
     pub(super) fn clock(&self) -> &Clock {

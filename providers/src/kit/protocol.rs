@@ -10,7 +10,7 @@ use crate::record::DnsName;
 
 use super::bench::{Bench, Stop, failed};
 use super::program::Program;
-use super::talk::{Talk, initialize, shown};
+use super::talk::Talk;
 use super::told::{absent, ensure};
 use super::{Case, Needs, Verdict};
 
@@ -179,9 +179,7 @@ async fn begin(bench: &Bench<'_>) -> Result<Talk, Stop> {
 async fn initialized(bench: &Bench<'_>) -> Verdict {
     let program = program(bench)?;
     let mut talk = Talk::start(program)?;
-    let answer = talk
-        .ask("initialize", initialize(program, 1, 1).await?)
-        .await?;
+    let answer = talk.initialize(program, 1, 1).await?;
     let result = &answer["result"];
     let model = result["model"].as_str().unwrap_or_default();
     let is_said = result["protocol"] == json!(1)
@@ -190,21 +188,22 @@ async fn initialized(bench: &Bench<'_>) -> Verdict {
         && MODELS.contains(&model);
     match is_said {
         true => Ok(()),
-        false => failed(format!("`initialize` is answered with {}", shown(&answer))),
+        false => failed(format!(
+            "`initialize` is answered with {}",
+            talk.shown(&answer)
+        )),
     }
 }
 
 async fn wider(bench: &Bench<'_>) -> Verdict {
     let program = program(bench)?;
     let mut talk = Talk::start(program)?;
-    let answer = talk
-        .ask("initialize", initialize(program, 1, 9).await?)
-        .await?;
+    let answer = talk.initialize(program, 1, 9).await?;
     match answer["result"]["protocol"].as_u64() {
         Some(1..=9) => Ok(()),
         _ => failed(format!(
             "versions 1 to 9 are answered with {}",
-            shown(&answer)
+            talk.shown(&answer)
         )),
     }
 }
@@ -212,16 +211,14 @@ async fn wider(bench: &Bench<'_>) -> Verdict {
 async fn none(bench: &Bench<'_>) -> Verdict {
     let program = program(bench)?;
     let mut talk = Talk::start(program)?;
-    let answer = talk
-        .ask("initialize", initialize(program, 1000, 1001).await?)
-        .await?;
+    let answer = talk.initialize(program, 1000, 1001).await?;
     let own = answer["result"]["protocol"].as_u64();
     let is_refused = answer["error"]["data"]["kind"] == "unsupported";
     match is_refused || own.is_some_and(|it| it < 1000) {
         true => Ok(()),
         false => failed(format!(
             "versions 1000 and 1001 are answered with {}",
-            shown(&answer)
+            talk.shown(&answer)
         )),
     }
 }
@@ -234,13 +231,16 @@ async fn lives(talk: &mut Talk) -> Verdict {
             json!({"name": "_acme-challenge.nobody-has-this.invalid"}),
         )
         .await?;
-    is_answer("zones", &answer)
+    is_answer(talk, "zones", &answer)
 }
 
-fn is_answer(method: &str, answer: &Value) -> Verdict {
+fn is_answer(talk: &Talk, method: &str, answer: &Value) -> Verdict {
     match answer.get("result").is_some_and(Value::is_object) {
         true => Ok(()),
-        false => failed(format!("`{method}` is answered with {}", shown(answer))),
+        false => failed(format!(
+            "`{method}` is answered with {}",
+            talk.shown(answer)
+        )),
     }
 }
 
@@ -249,7 +249,7 @@ async fn field(bench: &Bench<'_>) -> Verdict {
     let params =
         json!({"name": "_acme-challenge.nobody-has-this.invalid", "added-later": {"a": [1, null]}});
     let answer = talk.ask("zones", params).await?;
-    is_answer("zones", &answer)
+    is_answer(&talk, "zones", &answer)
 }
 
 async fn method(bench: &Bench<'_>) -> Verdict {
@@ -258,7 +258,7 @@ async fn method(bench: &Bench<'_>) -> Verdict {
     if answer["error"]["code"].as_i64() != Some(NO_METHOD) {
         return failed(format!(
             "the method `added-later` is answered with {}",
-            shown(&answer)
+            talk.shown(&answer)
         ));
     }
     lives(&mut talk).await
@@ -277,7 +277,10 @@ async fn echoed(bench: &Bench<'_>) -> Verdict {
             .await?;
         let answer = talk.answer().await?;
         if answer["id"] != json!(id) {
-            return failed(format!("request {id} is answered with {}", shown(&answer)));
+            return failed(format!(
+                "request {id} is answered with {}",
+                talk.shown(&answer)
+            ));
         }
     }
     Ok(())
@@ -296,7 +299,7 @@ async fn pipelined(bench: &Bench<'_>) -> Verdict {
         if !id.is_some_and(|id| open.remove(&id)) {
             return failed(format!(
                 "of 20 requests at once one is answered with {}",
-                shown(&answer)
+                talk.shown(&answer)
             ));
         }
     }
@@ -312,7 +315,10 @@ async fn cancelled(bench: &Bench<'_>) -> Verdict {
     talk.notify("cancel", json!({"id": id})).await?;
     let answer = talk.answer().await?;
     if answer["id"] != json!(id) {
-        return failed(format!("request {id} is answered with {}", shown(&answer)));
+        return failed(format!(
+            "request {id} is answered with {}",
+            talk.shown(&answer)
+        ));
     }
     lives(&mut talk).await
 }
@@ -327,7 +333,7 @@ async fn long(bench: &Bench<'_>) -> Verdict {
     let mut talk = begin(bench).await?;
     let params = json!({"name": "nobody-has-this.invalid", "added-later": "x".repeat(LONG)});
     let answer = talk.ask("zones", params).await?;
-    is_answer("zones", &answer)
+    is_answer(&talk, "zones", &answer)
 }
 
 async fn forms(bench: &Bench<'_>) -> Verdict {
@@ -336,9 +342,12 @@ async fn forms(bench: &Bench<'_>) -> Verdict {
     talk.line(line).await?;
     let answer = talk.answer().await?;
     if answer["id"] != json!(41) {
-        return failed(format!("request 41 is answered with {}", shown(&answer)));
+        return failed(format!(
+            "request 41 is answered with {}",
+            talk.shown(&answer)
+        ));
     }
-    is_answer("zones", &answer)
+    is_answer(&talk, "zones", &answer)
 }
 
 async fn refusal(bench: &Bench<'_>) -> Verdict {
@@ -346,9 +355,15 @@ async fn refusal(bench: &Bench<'_>) -> Verdict {
     let zone = bench.zone()?;
     let outside = DnsName::parse("_acme-challenge.nobody-has-this.invalid");
     let outside = outside.map_err(|error| Stop::skipped(error.to_string()))?;
-    let change = json!({"verb": "ensure", "name": outside, "value": "value", "ttl": 60});
-    let params = json!({"zone": zone, "changes": [change], "believed": []});
-    let answer = talk.ask("apply", params).await?;
+    let params = |verb: &str| {
+        let change = json!({"verb": verb, "name": outside, "value": "value", "ttl": 60});
+        json!({"zone": zone, "changes": [change], "believed": []})
+    };
+    let answer = talk.ask("apply", params("ensure")).await?;
+    if answer.get("result").is_some() {
+        // It may have been written somewhere.
+        talk.ask("apply", params("absent")).await?;
+    }
     let error = &answer["error"];
     let kind = error["data"]["kind"].as_str().unwrap_or_default();
     let has_form = error["message"].is_string() && error["code"].is_i64() && KINDS.contains(&kind);
@@ -357,7 +372,7 @@ async fn refusal(bench: &Bench<'_>) -> Verdict {
         false => failed(format!(
             "a change at {outside} in the zone {} is answered with {}",
             zone.name,
-            shown(&answer)
+            talk.shown(&answer)
         )),
     }
 }
@@ -370,7 +385,10 @@ async fn only(bench: &Bench<'_>) -> Verdict {
     talk.close();
     match talk.next().await? {
         None => Ok(()),
-        Some(message) => failed(format!("it says {} after its last answer", shown(&message))),
+        Some(message) => failed(format!(
+            "it says {} after its last answer",
+            talk.shown(&message)
+        )),
     }
 }
 

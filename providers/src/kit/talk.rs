@@ -10,6 +10,7 @@ use tokio::process::{ChildStdin, ChildStdout};
 use crate::child::{Group, command};
 use crate::clock::Clock;
 use crate::process::{Lines, MAX_LINE, Next};
+use crate::secret::{Secret, hide};
 use crate::words::printable;
 
 use super::bench::{Stop, failed};
@@ -30,6 +31,8 @@ pub(super) struct Talk {
     clock: Clock,
     /// The number of the last request.
     last: u64,
+    /// What it was told and may not be seen to say.
+    secrets: Vec<Secret>,
 }
 
 impl Talk {
@@ -50,19 +53,48 @@ impl Talk {
             lines: Lines::new(stdout, MAX_LINE),
             clock: program.clock().clone(),
             last: 0,
+            secrets: Vec::new(),
         })
     }
 
     /// Started, and `initialize` was answered.
     pub(super) async fn begin(program: &Program) -> Result<Self, Stop> {
         let mut talk = Self::start(program)?;
-        let answer = talk
-            .ask("initialize", initialize(program, 1, 1).await?)
-            .await?;
+        let answer = talk.initialize(program, 1, 1).await?;
         match answer.get("result") {
             Some(_) => Ok(talk),
-            None => failed(format!("`initialize` is answered with {}", shown(&answer))),
+            None => failed(format!(
+                "`initialize` is answered with {}",
+                talk.shown(&answer)
+            )),
         }
+    }
+
+    /// The answer to `initialize` for versions from `min` to `max`.
+    pub(super) async fn initialize(
+        &mut self,
+        program: &Program,
+        min: u64,
+        max: u64,
+    ) -> Result<Value, Stop> {
+        let settings = program.settings();
+        let mut secrets = serde_json::Map::new();
+        for (name, source) in &settings.secrets {
+            let unreadable =
+                |error| Stop::Failed(format!("the secret {name} cannot be had: {error}"));
+            let secret = source.read(program.clock()).await.map_err(unreadable)?;
+            let text = secret.expose_text().map_err(unreadable)?;
+            secrets.insert(name.clone(), json!(text));
+            program.tells(&secret);
+            self.secrets.push(secret);
+        }
+        let params = json!({
+            "protocol": {"min": min, "max": max},
+            "host": {"name": "countersign", "version": env!("CARGO_PKG_VERSION")},
+            "config": settings.config,
+            "secrets": secrets,
+        });
+        self.ask("initialize", params).await
     }
 
     /// The answer to a request.
@@ -75,7 +107,7 @@ impl Talk {
             true => Ok(answer),
             false => failed(format!(
                 "request {id}, `{method}`, is answered with {}",
-                shown(&answer)
+                self.shown(&answer)
             )),
         }
     }
@@ -139,12 +171,15 @@ impl Talk {
             Some(Err(error)) => return failed(format!("its output cannot be read: {error}")),
             Some(Ok(Next::Over(rest))) if rest.is_empty() => return Ok(None),
             Some(Ok(Next::Over(rest))) => {
-                return failed(format!("it ends in the middle of a line: {}", words(&rest)));
+                return failed(format!(
+                    "it ends in the middle of a line: {}",
+                    self.words(&rest)
+                ));
             }
             Some(Ok(Next::Cut(line))) => {
                 return failed(format!(
                     "it writes a line that is too long: {}",
-                    words(&line)
+                    self.words(&line)
                 ));
             }
             Some(Ok(Next::Line(line))) => line,
@@ -156,7 +191,7 @@ impl Talk {
             Some(message) => Ok(Some(message)),
             None => failed(format!(
                 "it writes a line that is no message: {}",
-                words(&line)
+                self.words(&line)
             )),
         }
     }
@@ -185,31 +220,14 @@ impl Talk {
             None => Ok(false),
         }
     }
-}
 
-/// The parameters of `initialize` for versions from `min` to `max`.
-pub(super) async fn initialize(program: &Program, min: u64, max: u64) -> Result<Value, Stop> {
-    let settings = program.settings();
-    let mut secrets = serde_json::Map::new();
-    for (name, source) in &settings.secrets {
-        let unreadable = |error| Stop::Failed(format!("the secret {name} cannot be had: {error}"));
-        let secret = source.read(program.clock()).await.map_err(unreadable)?;
-        let text = secret.expose_text().map_err(unreadable)?;
-        secrets.insert(name.clone(), json!(text));
+    /// A message in short, without the secrets.
+    pub(super) fn shown(&self, message: &Value) -> String {
+        printable(&hide(&message.to_string(), &self.secrets), SHOWN)
     }
-    Ok(json!({
-        "protocol": {"min": min, "max": max},
-        "host": {"name": "countersign", "version": env!("CARGO_PKG_VERSION")},
-        "config": settings.config,
-        "secrets": secrets,
-    }))
-}
 
-/// A message in short.
-pub(super) fn shown(message: &Value) -> String {
-    printable(&message.to_string(), SHOWN)
-}
-
-fn words(line: &[u8]) -> String {
-    format!("`{}`", printable(&String::from_utf8_lossy(line), SHOWN))
+    fn words(&self, line: &[u8]) -> String {
+        let line = hide(&String::from_utf8_lossy(line), &self.secrets);
+        format!("`{}`", printable(&line, SHOWN))
+    }
 }

@@ -6,7 +6,7 @@ use crate::Held;
 use crate::record::{DnsName, Zone};
 
 use super::bench::{Bench, Stop, failed, lock, refused};
-use super::told::{ensure, kind};
+use super::told::{absent, ensure, kind};
 use super::{Case, Needs, Verdict};
 
 const GROUP: &str = "zones";
@@ -177,10 +177,16 @@ async fn missing(bench: &Bench<'_>) -> Verdict {
     let context = bench.world.context();
     let change = [ensure(&at, "value")];
     match bench.provider.apply(&zone, &change, &[], &context).await {
-        Ok(_) => failed(format!(
-            "`apply` in {} succeeds, wanted is an error",
-            zone.name
-        )),
+        Ok(_) => {
+            // It may have been written somewhere.
+            let change = [absent(&at, "value")];
+            let context = bench.world.context();
+            let _ = bench.provider.apply(&zone, &change, &[], &context).await;
+            failed(format!(
+                "`apply` in {} succeeds, wanted is an error",
+                zone.name
+            ))
+        }
         Err(error) => {
             lock(&bench.errors).push(error.clone());
             match error.kind.needs_person() {

@@ -68,6 +68,9 @@ pub(super) fn errors(errors: form::Errors) -> Checked<Errors> {
     })
 }
 
+/// No host gives more items on a page.
+const LARGEST_PAGE: usize = 10_000;
+
 pub(super) fn paging(at: &str, paging: form::Paging) -> Checked<Paging> {
     let ways = [
         paging.more.is_some(),
@@ -101,6 +104,10 @@ pub(super) fn paging(at: &str, paging: form::Paging) -> Checked<Paging> {
             let until = match (paging.more, paging.pages, paging.size) {
                 (Some(more), ..) => Until::No(pointer(at, &more)?),
                 (_, Some(pages), _) => Until::Count(pointer(at, &pages)?),
+                (.., Some(size)) if size > LARGEST_PAGE => {
+                    let what = format!("`size` is {size}, wanted is at most {LARGEST_PAGE}");
+                    return wrong(at, &what);
+                }
                 (.., size) => Until::Short(size.unwrap_or_default().max(1)),
             };
             let (from, step) = (paging.from.unwrap_or(1), paging.step.unwrap_or(1));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::http::{Reply, said};
+use crate::secret::{Secret, hide};
 use crate::{ErrorKind, ProviderError};
 
 use super::form::Kind;
@@ -19,7 +20,7 @@ impl Session<'_> {
     pub(super) fn judge(&self, reply: &Reply, doing: Doing<'_>) -> Result<Answer, ProviderError> {
         let json = match reply.body.iter().all(u8::is_ascii_whitespace) {
             true => Ok(Value::Null),
-            false => reply.json::<Value>(&self.http.host()),
+            false => reply.json::<Value>(&self.http.host(), self.hidden()),
         };
         let has = |(way, wanted): &(Pointer, Value), json: &Value| way.one(json) == Some(wanted);
         let success = &self.manifest().success;
@@ -99,7 +100,7 @@ impl Session<'_> {
         let errors = &self.manifest().errors;
         let first = |ways: &[Pointer]| ways.iter().find_map(|way| way.text_of(json));
         let clean = |words: String| {
-            let words = self.without_secrets(words);
+            let words = hide(&words, self.hidden());
             said(words.trim_end_matches(|c: char| c == '.' || c.is_whitespace()))
         };
         (
@@ -109,15 +110,9 @@ impl Session<'_> {
     }
 
     /// A host may repeat in its refusal what it was sent.
-    fn without_secrets(&self, mut words: String) -> String {
-        for (secret, _) in self.secrets.values() {
-            if let Ok(secret) = secret.expose_text()
-                && secret.len() >= SHORTEST_SECRET
-            {
-                words = words.replace(secret, "…");
-            }
-        }
-        words
+    fn hidden(&self) -> impl Iterator<Item = &Secret> {
+        let secrets = self.secrets.values().map(|(secret, _)| secret);
+        secrets.filter(|secret| secret.expose().len() >= SHORTEST_SECRET)
     }
 
     /// What a person can do where the manifest says nothing else.

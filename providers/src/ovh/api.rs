@@ -7,7 +7,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use crate::http::{Ask, Http};
-use crate::oauth::{read, without};
+use crate::oauth::read;
 use crate::record::{DnsName, Zone};
 use crate::secret::Secret;
 use crate::{Context, ErrorKind, ProviderError};
@@ -19,8 +19,8 @@ const APPLICATION: HeaderName = HeaderName::from_static("x-ovh-application");
 const CONSUMER: HeaderName = HeaderName::from_static("x-ovh-consumer");
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-ovh-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("x-ovh-signature");
-/// More records at one name than this nobody has.
-const MOST_RECORDS: usize = 1_000;
+/// More records at one name than this nobody has; each takes a call.
+const MOST_RECORDS: usize = 100;
 
 /// The API, for one verb.
 pub(super) struct Api<'a> {
@@ -47,6 +47,13 @@ pub(super) struct Record {
     /// 0 for what the zone says.
     #[serde(default)]
     pub(super) ttl: Option<u32>,
+}
+
+impl Record {
+    fn is_txt_at(&self, label: &str) -> bool {
+        let at = self.sub_domain.as_deref().unwrap_or_default();
+        at.eq_ignore_ascii_case(label) && self.field_type == "TXT"
+    }
 }
 
 /// A TXT record to be made.
@@ -121,11 +128,24 @@ impl<'a> Api<'a> {
             }
         }
         // The filter is for names that are alike, not for one.
-        records.retain(|it: &Record| {
-            let at = it.sub_domain.as_deref().unwrap_or_default();
-            at.eq_ignore_ascii_case(label) && it.field_type == "TXT"
-        });
+        records.retain(|it: &Record| it.is_txt_at(label));
         Ok(records)
+    }
+
+    /// The TXT record with this id, if it is at `name`.
+    pub(super) async fn record(
+        &self,
+        zone: &Zone,
+        name: &DnsName,
+        id: &str,
+    ) -> Result<Option<Record>, ProviderError> {
+        let path = ["domain", "zone", &zone.id, "record", id];
+        let ask = Ask::new(Method::GET, &path);
+        match self.call::<Record>(ask, &About::Look(zone, name)).await {
+            Ok(record) => Ok(Some(record).filter(|it| it.is_txt_at(relative(name, zone)))),
+            Err(refusal) if refusal.is_gone => Ok(None),
+            Err(refusal) => Err(refusal.error),
+        }
     }
 
     /// Makes a TXT record.
@@ -215,7 +235,7 @@ impl<'a> Api<'a> {
     async fn send<T: DeserializeOwned>(&self, ask: Ask, about: &About<'_>) -> Result<T, Refusal> {
         let host = self.http.host();
         let reply = self.http.send(ask, self.context).await?;
-        let hidden = |error| without(error, [&self.secret, &self.consumer]);
+        let secrets = [&self.secret, &self.consumer];
         if reply.status.is_success() {
             // Calls that give nothing answer null, or nothing at all.
             let null = match reply.body.is_empty() {
@@ -224,17 +244,15 @@ impl<'a> Api<'a> {
             };
             return match null {
                 Some(nothing) => Ok(nothing),
-                None => Ok(reply.json(&host).map_err(hidden)?),
+                None => Ok(reply.json(&host, secrets)?),
             };
         }
-        let refusal = about.refusal(&host, &reply, &self.context.clock);
-        let error = hidden(refusal.error);
-        Err(Refusal { error, ..refusal })
+        Err(about.refusal(&host, &reply, &secrets, &self.context.clock))
     }
 }
 
 /// `name` without the zone; nothing for the apex.
-fn relative<'n>(name: &'n DnsName, zone: &Zone) -> &'n str {
+pub(super) fn relative<'n>(name: &'n DnsName, zone: &Zone) -> &'n str {
     let front = name.as_str().strip_suffix(zone.name.as_str());
     front.unwrap_or(name.as_str()).trim_end_matches('.')
 }

@@ -52,15 +52,15 @@ pub(super) async fn apply(
         return Err(ProviderError::new(ErrorKind::Invalid, message));
     }
     let mut changed = false;
-    let after = |changed: bool, error: ProviderError| match changed {
+    let made = make(api, zone, changes, &mut changed).await;
+    let ids = made.map_err(|error| match changed {
         true => error.partly(),
         false => error,
-    };
-    let made = make(api, zone, changes, &mut changed).await;
-    let ids = made.map_err(|error| after(changed, error))?;
-    // Unpublished is as good as not done.
+    })?;
+    // Unpublished is as good as not done, and whoever looks is shown what is not published: so also where nothing had to
+    // be changed this time, something may have been before.
     let refreshed = api.refresh(zone).await;
-    refreshed.map_err(|error| after(changed, error))?;
+    refreshed.map_err(ProviderError::partly)?;
     let id = |it: &Change| match it.verb {
         Verb::Ensure => ids.get(&(it.name.clone(), it.value.clone())).cloned(),
         Verb::Absent => None,
@@ -83,8 +83,8 @@ async fn make(
     Ok(ids)
 }
 
-/// Removes without a look what is known by its id; the changes that are left. What is gone, or has another id by now, is
-/// to be looked for.
+/// Removes what is known by its id, and is what we left there: a person may have changed the record since, and it has
+/// kept its id. The changes that are left; what is gone, or has another id by now, is to be looked for.
 async fn removed_by_id(
     api: &Api<'_>,
     zone: &Zone,
@@ -95,11 +95,26 @@ async fn removed_by_id(
     for change in changes {
         let id = change.handle.as_deref().filter(|id| is_id(id));
         match id.filter(|_| change.verb == Verb::Absent) {
-            Some(id) if api.delete(zone, &change.name, id).await? => *changed = true,
+            Some(id)
+                if is_ours(api, zone, change, id).await?
+                    && api.delete(zone, &change.name, id).await? =>
+            {
+                *changed = true;
+            }
             _ => left.push(change.clone()),
         }
     }
     Ok(left)
+}
+
+async fn is_ours(
+    api: &Api<'_>,
+    zone: &Zone,
+    change: &Change,
+    id: &str,
+) -> Result<bool, ProviderError> {
+    let record = api.record(zone, &change.name, id).await?;
+    Ok(record.is_some_and(|record| value(&record) == change.value))
 }
 
 async fn one_name(

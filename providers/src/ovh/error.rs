@@ -10,7 +10,11 @@ use serde::Deserialize;
 use crate::clock::Clock;
 use crate::http::{Reply, said};
 use crate::record::{DnsName, Zone};
+use crate::secret::{Secret, hide};
+use crate::words::without_names;
 use crate::{ErrorKind, ProviderError};
+
+use super::api::relative;
 
 /// Asked too often, and the reply does not say how long to wait.
 const BREATH: Duration = Duration::from_secs(30);
@@ -67,7 +71,13 @@ type Verdict = (ErrorKind, &'static str, &'static str);
 
 impl About<'_> {
     /// What a reply without success means.
-    pub(super) fn refusal(&self, host: &str, reply: &Reply, clock: &Clock) -> Refusal {
+    pub(super) fn refusal(
+        &self,
+        host: &str,
+        reply: &Reply,
+        secrets: &[&Secret],
+        clock: &Clock,
+    ) -> Refusal {
         let stated: Stated = serde_json::from_slice(&reply.body).unwrap_or_default();
         let code = match stated.error_code.is_empty() {
             true => stated.class,
@@ -85,7 +95,8 @@ impl About<'_> {
             by_status,
             ErrorKind::Transient | ErrorKind::RateLimited { .. }
         );
-        let (kind, what, hint) = match self.verdict(&code, &words, status) {
+        let plain = without_names(&words, &self.names());
+        let (kind, what, hint) = match self.verdict(&code, &plain, status) {
             Some((_, what, hint)) if is_plain => (by_status, what, hint),
             Some(verdict) => verdict,
             None if code.is_empty() && words.is_empty() => (
@@ -97,16 +108,16 @@ impl About<'_> {
         };
         // That a zone is missing has other words.
         let is_of_record = matches!(self, Self::Look(..) | Self::Change(..));
-        let is_gone = is_of_record && status == 404 && !words.contains("service");
+        let is_gone = is_of_record && status == 404 && !plain.contains("service");
         let words = match words.is_empty() {
             true => String::new(),
-            false => format!(" ({})", said(&words)),
+            false => format!(" ({})", said(&hide(&words, secrets.iter().copied()))),
         };
         let message = format!("{host} answers {status} to {self}: {what}{words}");
         let error = ProviderError::new(kind, message);
         let error = match code.is_empty() {
             true => error,
-            false => error.code(said(&code)),
+            false => error.code(said(&hide(&code, secrets.iter().copied()))),
         };
         let error = match hint {
             "" => error,
@@ -116,8 +127,7 @@ impl About<'_> {
     }
 
     fn verdict(&self, code: &str, words: &str, status: u16) -> Option<Verdict> {
-        let small = words.to_ascii_lowercase();
-        let has = |part: &str| small.contains(part);
+        let has = |part: &str| words.contains(part);
         let verdict = match code {
             "INVALID_KEY" => (
                 ErrorKind::Auth,
@@ -219,6 +229,17 @@ impl About<'_> {
             _ => return None,
         };
         Some(verdict)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Time => Vec::new(),
+            Self::Lookup(name) => vec![name.as_str()],
+            Self::Look(zone, name) | Self::Change(zone, name) => {
+                vec![name.as_str(), relative(name, zone), zone.name.as_str()]
+            }
+            Self::Refresh(zone) => vec![zone.name.as_str()],
+        }
     }
 
     fn right(&self) -> &'static str {

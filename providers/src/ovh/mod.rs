@@ -20,8 +20,9 @@ use crate::{Context, Held, Provider, ProviderError, Receipt, RecordModel, Traits
 
 use api::Api;
 
-/// A name takes two calls; so many of them are done well within the time that a verb has.
-const BATCH: usize = 20;
+/// A name takes three calls, and one for each record at it: so many are done within the time that a verb has, with a dozen
+/// records at each.
+const BATCH: usize = 10;
 /// The API does not say how often it may be asked; this is what it bears from a person's scripts.
 const RATE: Rate = Rate {
     burst: 50,

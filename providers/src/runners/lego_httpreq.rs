@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::Writer;
 use crate::http::{Ask, Http, said};
 use crate::record::{Change, Verb};
-use crate::secret::{Secret, SecretSource};
+use crate::secret::{Secret, SecretSource, hide};
 use crate::{Context, ErrorKind, ProviderError};
 
 /// A server that writes values.
@@ -49,6 +49,7 @@ impl Writer for LegoHttpreq {
         let body = json!({"fqdn": format!("{}.", change.name), "value": change.value});
         let body = body.to_string().into_bytes();
         let mut ask = Ask::new(Method::POST, &[path]).body("application/json", body);
+        let mut told = Vec::new();
         if let Some((user, source)) = &self.login {
             let password = source.read(&context.clock).await.map_err(|error| {
                 let message = format!("the password for {host} cannot be had: {error}");
@@ -58,12 +59,13 @@ impl Writer for LegoHttpreq {
             let login = Zeroizing::new([user.as_bytes(), b":", password.expose()].concat());
             let encoded = Secret::new(STANDARD.encode(&*login).into_bytes());
             ask = ask.credential(AUTHORIZATION, "Basic ", &encoded, source)?;
+            told.extend([password, encoded]);
         }
         let reply = self.http.send(ask, context).await?;
         if reply.status.is_success() {
             return Ok(None);
         }
-        let words = said(&String::from_utf8_lossy(&reply.body));
+        let words = said(&hide(&String::from_utf8_lossy(&reply.body), &told));
         let status = reply.status.as_u16();
         let message = format!(
             "{host} answers /{path} of {} with {status} {words}",

@@ -18,7 +18,7 @@ pub use lego_httpreq::LegoHttpreq;
 
 use crate::child::{self, Given, KEPT_OUTPUT, Unfinished, ending};
 use crate::record::{Change, DnsName, RrSet, Zone};
-use crate::secret::{SecretSource, hide};
+use crate::secret::{Secret, SecretSource, hide};
 use crate::words::printable;
 use crate::{
     Context, ErrorKind, Held, Provider, ProviderError, Receipt, RecordModel, Traits, claimed,
@@ -26,6 +26,9 @@ use crate::{
 
 /// Nobody knows how long the host needs.
 const PROPAGATION: Duration = Duration::from_secs(120);
+
+/// So many octets of a secret tell something of it.
+const TELLING: usize = 4;
 
 /// Writes one value.
 #[async_trait]
@@ -164,7 +167,8 @@ async fn run(
         return Ok(String::from_utf8_lossy(&finished.stdout).into_owned());
     }
     let how = ending(finished.status);
-    let words = printable(&hide(&finished.stderr, &read), KEPT_OUTPUT);
+    let words = hide(without_half(&finished.stderr, &read), &read);
+    let words = printable(&words, KEPT_OUTPUT);
     let said = if words.is_empty() {
         String::new()
     } else {
@@ -174,4 +178,35 @@ async fn run(
     // It says no more than that it failed.
     Err(ProviderError::new(ErrorKind::Transient, message)
         .hint("if it goes on, run it by hand to see why"))
+}
+
+/// The end of an output, without the rest of a secret that its beginning was cut from.
+fn without_half<'o>(output: &'o str, secrets: &[Secret]) -> &'o str {
+    let texts = secrets.iter().filter_map(|it| it.expose_text().ok());
+    let halves = texts.map(|text| {
+        if output.len() >= TELLING && text.contains(output) {
+            return output.len();
+        }
+        let ends = text.char_indices().map(|(at, _)| &text[at..]);
+        let mut ends = ends.filter(|end| end.len() >= TELLING);
+        let end = ends.find(|end| output.starts_with(end));
+        end.map_or(0, str::len)
+    });
+    &output[halves.max().unwrap_or(0)..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_of_a_secret_is_not_shown_where_an_output_is_cut_in_it() {
+        let secrets = [Secret::new(b"hunter2hunter3".to_vec())];
+        let more = "x".repeat(KEPT_OUTPUT);
+        let output = format!("ter3 {more}");
+        assert_eq!(without_half(&output, &secrets), format!(" {more}"));
+        assert_eq!(without_half("3 is bad", &secrets), "3 is bad");
+        let long = [Secret::new(more.repeat(2).into_bytes())];
+        assert_eq!(without_half(&more, &long), "");
+    }
 }

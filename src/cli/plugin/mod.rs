@@ -73,6 +73,9 @@ async fn stopped(kit: &Kit<'_>, interrupts: &Interrupts, clock: &Clock) -> Strin
             return "what the cases wrote may be left behind".to_owned();
         }
     };
+    if let Some(why) = kit.stays() {
+        return format!("what the cases wrote is left: {why}");
+    }
     match left.is_empty() {
         true => "nothing that the cases wrote is left".to_owned(),
         false => format!(

@@ -9,7 +9,7 @@ use countersign_providers::manifest::Manifest;
 use countersign_providers::manifest::mirror::{Mirror, ZONE};
 use countersign_providers::process::Process;
 use countersign_providers::record::{DnsName, Zone};
-use countersign_providers::{Context, Provider};
+use countersign_providers::{Context, ErrorKind, Provider};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::cli::words::{clean, nearest};
@@ -114,7 +114,9 @@ fn target(words: &[String], config: &Path) -> Result<Target, Refused> {
     match program(first).filter(|_| !is_yaml) {
         Some(program) => {
             let program = program.to_string_lossy().into_owned();
-            Ok(Target::Command([vec![program], rest.to_vec()].concat()))
+            let rest = rest.iter().map(|word| absolute(word));
+            let command = std::iter::once(program).chain(rest);
+            Ok(Target::Command(command.collect()))
         }
         None => Err(Refused::Usage(nothing(first, &names, config))),
     }
@@ -146,6 +148,18 @@ fn program(word: &str) -> Option<PathBuf> {
             .find(|it| it.is_file()),
     };
     found.filter(|it| it.is_file())
+}
+
+/// An argument as it is, or the absolute path of the file that it names from here: the program will run elsewhere.
+fn absolute(word: &str) -> String {
+    let path = Path::new(word);
+    let absolute = std::path::absolute(path)
+        .ok()
+        .filter(|_| path.is_relative() && path.is_file());
+    absolute.map_or_else(
+        || word.to_owned(),
+        |path| path.to_string_lossy().into_owned(),
+    )
 }
 
 #[allow(
@@ -181,11 +195,14 @@ async fn named(
     }
     let instance = || daemon::provider(settings, OWNER);
     let provider = instance();
-    let zone = match live {
-        Some(zone) => Ok(held(&*provider, zone, clock).await?),
-        None => Err("it has no virtual zone: name a real one with --live".to_owned()),
+    let Some(zone) = live else {
+        return Err(Refused::Usage(
+            "it has no virtual zone, and nothing would be tried; name a zone that it holds with --live ZONE"
+                .to_owned(),
+        ));
     };
-    let world = Live::new(zone, &mark()?, instance(), clock.clone());
+    let zone = held(&*provider, zone, clock).await?;
+    let world = Live::new(Ok(zone), &mark()?, instance(), clock.clone());
     Ok((provider, Box::new(world)))
 }
 
@@ -205,20 +222,32 @@ async fn process(program: Program, live: Option<DnsName>, clock: &Clock) -> Resu
     let provider: Arc<dyn Provider> = instance();
     let zone = match live {
         Some(zone) => Ok(held(&*provider, zone, clock).await?),
-        None => virtual_one(&*provider, clock).await,
+        None => virtual_one(&*provider, clock).await?,
     };
     let world = Live::new(zone, &mark()?, instance(), clock.clone());
     Ok((provider, Box::new(world.program(program))))
 }
 
-async fn virtual_one(provider: &dyn Provider, clock: &Clock) -> Result<Zone, String> {
-    let name = DnsName::parse(ZONE).map_err(|error| error.to_string())?;
-    let held = provider.zones(&name, &context(clock)).await;
-    let held =
-        held.map_err(|error| format!("it could not be asked for its zones: {}", error.message))?;
+/// The zone that a program is told without a real one; why it has none. A program that does not run has no case to try.
+async fn virtual_one(
+    provider: &dyn Provider,
+    clock: &Clock,
+) -> Result<Result<Zone, String>, Refused> {
+    let name = DnsName::parse(ZONE).map_err(|error| Refused::Failed(error.to_string()))?;
+    let held = match provider.zones(&name, &context(clock)).await {
+        Ok(held) => held,
+        Err(error) if error.kind == ErrorKind::Transient => {
+            return Err(Refused::Failed(error.message));
+        }
+        Err(error) => {
+            let why = error.message;
+            return Ok(Err(format!("it could not be asked for its zones: {why}")));
+        }
+    };
     let mut zones = held.into_iter().map(|it| it.zone);
     let found = zones.find(|it| it.name == name);
-    found.ok_or_else(|| format!("it does not hold {ZONE}: name a zone that it holds with --live"))
+    Ok(found
+        .ok_or_else(|| format!("it does not hold {ZONE}: name a zone that it holds with --live")))
 }
 
 /// The zone of that name at the host.
@@ -244,4 +273,18 @@ fn mark() -> Result<String, Refused> {
     let filled = SystemRandom::new().fill(&mut bytes);
     filled.map_err(|_| Refused::Failed("the system gives no random numbers".to_owned()))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_an_argument_names_is_found_from_elsewhere() {
+        let here = std::path::absolute("Cargo.toml").unwrap();
+        assert_eq!(absolute("./Cargo.toml"), here.to_string_lossy());
+        for other in ["--flag", "no-such-file", "src", "/etc/hosts"] {
+            assert_eq!(absolute(other), other);
+        }
+    }
 }

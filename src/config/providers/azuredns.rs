@@ -159,9 +159,9 @@ impl Checker {
     }
 
     fn resource_group(&mut self, at: &Path<'_>, text: &str) -> Option<String> {
-        let is_name = (1..=MAX_GROUP).contains(&text.len())
+        let is_name = (1..=MAX_GROUP).contains(&text.chars().count())
             && !text.ends_with('.')
-            && (text.chars()).all(|c| c.is_ascii_alphanumeric() || "-_().".contains(c));
+            && (text.chars()).all(|c| c.is_alphanumeric() || "-_().".contains(c));
         if !is_name {
             let message = format!("`{text}` is not the name of a resource group");
             self.problems.value(at, message, "");

@@ -6,7 +6,7 @@ use countersign_providers::{ErrorKind, Provider as _};
 use serde_json::json;
 
 use super::super::{
-    CANARY, VALUE, ZONE, apex, context, echo, name, no_replies, shown, without_canary,
+    VALUE, ZONE, apex, canaries, context, echo, name, no_replies, shown, without_canary,
 };
 use super::Bench;
 use crate::support::clouds::Fate;
@@ -130,18 +130,20 @@ async fn a_zone_whose_id_is_none_is_not_asked_about() {
 async fn a_host_that_repeats_the_token_is_not_repeated() {
     for status in [200, 400, 401, 403, 404, 409, 412, 429, 500] {
         let bench = Bench::new().await;
-        bench.fake.always(Some(echo(status, CANARY)));
-        let token = json!({"access_token": CANARY, "expires_in": 3600, "token_type": "Bearer"});
-        for zones in [true, false] {
-            bench.plugin.forgive();
-            bench
-                .fake
-                .fate("token", Fate::Reply(answer(200, token.clone())));
-            let error = match zones {
-                true => bench.zones(ZONE).await.unwrap_err(),
-                false => bench.observe(&[name("a")]).await.unwrap_err(),
-            };
-            without_canary(&error);
+        for (secret, words) in canaries() {
+            bench.fake.always(Some(echo(status, &words)));
+            let token = json!({"access_token": secret, "expires_in": 3600, "token_type": "Bearer"});
+            for zones in [true, false] {
+                bench.plugin.forgive();
+                bench
+                    .fake
+                    .fate("token", Fate::Reply(answer(200, token.clone())));
+                let error = match zones {
+                    true => bench.zones(ZONE).await.unwrap_err(),
+                    false => bench.observe(&[name("a")]).await.unwrap_err(),
+                };
+                without_canary(&error);
+            }
         }
     }
 }

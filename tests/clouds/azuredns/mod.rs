@@ -18,6 +18,7 @@ use crate::support::clouds::azuredns::{
     Azure, CLIENT, SECRET, SUBSCRIPTION, TENANT, Zone as Stored,
 };
 use crate::support::clouds::{Fake, Fate};
+use crate::support::rest::answer;
 
 /// The stand-in with one zone among others, and the plug-in with a secret.
 pub(super) struct Bench {
@@ -324,7 +325,33 @@ async fn a_zone_that_is_configured_is_not_looked_up() {
         bench.zones("_acme-challenge.a.example.test").await,
         Ok(vec![id])
     );
+    assert_eq!(bench.zones("sub.other.test").await, Ok(vec![]), "no other");
     assert_eq!(bench.fake.calls(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_that_somebody_noted_something_at_stays_without_values() {
+    let bench = Bench::new().await;
+    bench.fake.with(|azure| {
+        let noted = json!({"owner": "somebody"});
+        azure.put(ZONE, "_acme-challenge.a", 60, &[&["v"]], noted);
+    });
+    bench.apply(&[absent(&name("a"), "v")]).await.unwrap();
+    let left = bench.fake.with(|azure| azure.zone(ZONE).sets.len());
+    assert_eq!(left, 1);
+    let seen = bench.observe(&[name("a")]).await.unwrap();
+    assert_eq!(seen[0].values, [""; 0]);
+    bench.apply(&[ensure(&name("a"), "w")]).await.unwrap();
+    bench.apply(&[absent(&name("a"), "w")]).await.unwrap();
+    bench.apply(&[absent(&name("a"), "w")]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_address_of_a_next_page_is_the_end() {
+    let bench = Bench::new().await;
+    let page = json!({"value": [], "nextLink": ""});
+    bench.fake.fate("zones", Fate::Reply(answer(200, page)));
+    assert_eq!(bench.zones(ZONE).await, Ok(vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use countersign_providers::azuredns::Login;
 use countersign_providers::clock::{Clock, later};
 use countersign_providers::{Context, ErrorKind, Provider as _};
 
-use super::super::{CANARY, PATIENCE, echo, name, without_canary};
+use super::super::{CANARY, PATIENCE, echo, name, nobody, without_canary};
 use super::Bench;
 use crate::support::clouds::Fate;
 use crate::support::clouds::azuredns::{CLIENT, FEDERATED, SECRET, TENANT};
@@ -70,6 +70,17 @@ async fn a_token_of_another_issuer_or_the_machine_will_do() {
             Err(error) => assert!(!is_known && error.kind == ErrorKind::Auth, "{error:?}"),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_not_at_azure_needs_a_person() {
+    let bench = Bench::with(|settings, _| {
+        settings.login = Login::Machine { client: None };
+        settings.metadata = nobody().parse().unwrap();
+    })
+    .await;
+    let error = bench.observe(&[name("a")]).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Auth, "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,9 @@ use countersign_providers::secret::SecretSource;
 use countersign_providers::{ErrorKind, Provider as _};
 use serde_json::json;
 
-use super::super::{CANARY, ZONE, echo, hundred, name, no_replies, shown, without_canary};
+use super::super::{
+    CANARY, ZONE, canaries, echo, hundred, name, no_replies, shown, without_canary,
+};
 use super::Bench;
 use crate::support::clouds::Fate;
 use crate::support::clouds::googlecloud::refusal;
@@ -98,18 +100,20 @@ async fn lists_without_an_end_are_given_up() {
 async fn a_host_that_repeats_the_token_is_not_repeated() {
     for status in [200, 400, 401, 403, 404, 409, 429, 500] {
         let bench = Bench::new().await;
-        bench.fake.always(Some(echo(status, CANARY)));
-        let token = json!({"access_token": CANARY, "expires_in": 3600, "token_type": "Bearer"});
-        for zones in [true, false] {
-            bench.plugin.forgive();
-            bench
-                .fake
-                .fate("token", Fate::Reply(answer(200, token.clone())));
-            let error = match zones {
-                true => bench.zones(ZONE).await.unwrap_err(),
-                false => bench.observe(&[name("a")]).await.unwrap_err(),
-            };
-            without_canary(&error);
+        for (secret, words) in canaries() {
+            bench.fake.always(Some(echo(status, &words)));
+            let token = json!({"access_token": secret, "expires_in": 3600, "token_type": "Bearer"});
+            for zones in [true, false] {
+                bench.plugin.forgive();
+                bench
+                    .fake
+                    .fate("token", Fate::Reply(answer(200, token.clone())));
+                let error = match zones {
+                    true => bench.zones(ZONE).await.unwrap_err(),
+                    false => bench.observe(&[name("a")]).await.unwrap_err(),
+                };
+                without_canary(&error);
+            }
         }
     }
 }

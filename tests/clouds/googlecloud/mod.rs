@@ -176,8 +176,8 @@ async fn a_hundred_names_take_one_call_to_present_and_one_to_clean() {
     bench.apply(&gone).await.unwrap();
     assert_eq!(
         bench.fake.calls(),
-        "change, 2 list, change",
-        "102 sets are two pages"
+        "change, list, change",
+        "of 102 sets on two pages all that were asked for are on the first"
     );
 }
 
@@ -300,6 +300,7 @@ async fn a_zone_that_is_configured_is_not_looked_up() {
     let bench = Bench::with(|settings| settings.zones = zones).await;
     let held = bench.zones("_acme-challenge.a.example.test").await.unwrap();
     assert_eq!(held, [(ZONE.to_owned(), "mine".to_owned())]);
+    assert_eq!(bench.zones("sub.other.test").await, Ok(vec![]), "no other");
     assert_eq!(bench.fake.calls(), "");
 }
 
@@ -318,6 +319,17 @@ async fn a_large_zone_is_not_read_for_a_few_names() {
         "token, 6 list",
         "two pages, then name by name"
     );
+    let names: Vec<DnsName> = (0..60).map(|n| name(&format!("x{n}"))).collect();
+    for name in &names[..59] {
+        bench.put(name, "TXT", 60, &["\"here\""]);
+    }
+    for n in 500..2_000 {
+        bench.put(&name(&format!("x{n}")), "A", 60, &["192.0.2.1"]);
+    }
+    bench.observe(&names).await.unwrap();
+    let calls = bench.fake.count();
+    assert!(calls < 60, "what the pages gave is not asked for: {calls}");
+    bench.fake.calls();
     let seen = bench.observe(&names[3..]).await.unwrap();
     assert_eq!(seen[0].ttl, Some(60));
     assert_eq!(bench.fake.calls(), "list");

@@ -7,7 +7,7 @@ use countersign_providers::contract::ensure;
 use countersign_providers::{Context, ErrorKind, Provider as _};
 use serde_json::json;
 
-use super::super::{CANARY, PATIENCE, name, without_canary};
+use super::super::{CANARY, PATIENCE, name, nobody, without_canary};
 use super::Bench;
 use crate::support::clouds::Fate;
 use crate::support::clouds::googlecloud::{Google, PROJECT};
@@ -46,6 +46,23 @@ async fn a_token_that_was_refused_is_not_used_again() {
     bench.plugin.forgive();
     bench.observe(&[name("a")]).await.unwrap();
     assert_eq!(bench.fake.calls(), "token, list");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_not_at_google_needs_a_person_and_a_broken_server_does_not() {
+    let bench = Bench::with(|settings| {
+        settings.credentials = None;
+        settings.metadata = nobody().parse().unwrap();
+    })
+    .await;
+    let error = bench.observe(&[name("a")]).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Auth, "{error:?}");
+    let bench = Bench::with(|settings| settings.credentials = None).await;
+    bench
+        .fake
+        .fate("metadata", Fate::Reply(answer(503, json!(""))));
+    let error = bench.observe(&[name("a")]).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Transient, "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

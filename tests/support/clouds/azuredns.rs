@@ -294,7 +294,7 @@ impl Azure {
                     .as_array()
                     .cloned()
                     .unwrap_or_default();
-                if records.is_empty() || !records.iter().all(is_good) || records.len() > 20 {
+                if !records.iter().all(is_good) || records.len() > 20 {
                     return dns_refusal(400, "BadRequest", "The value of TXTRecords is invalid.");
                 }
                 let status = if known.is_some() { 200 } else { 201 };
