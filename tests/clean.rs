@@ -17,7 +17,7 @@ use crate::support::command::{Countersign, Finished};
 use crate::support::golden::{golden, mask, root};
 use crate::support::pebble::{Pebble, RunningPebble, Version};
 use crate::support::process::{guarded, servers_directory};
-use crate::support::tsig::{Key, run};
+use crate::support::tsig::{Key, nsupdate, run};
 use crate::support::{dns, zone};
 
 const CHALLENGE: &str = "_acme-challenge.example.test";
@@ -289,4 +289,56 @@ fn ours_is_known_though_its_provider_has_another_name_now() {
     assert_eq!(count(&cleaned, "left-over", "removed"), 2, "{cleaned}");
     assert_eq!(count(&cleaned, "foreign", "stays"), 1, "{cleaned}");
     has(&host, &[THEIRS, "v=spf1 -all"]);
+}
+
+/// Nobody but a person can take it away: it is asked for, not claimed.
+#[test]
+fn at_a_host_for_people_it_says_what_to_remove_by_hand() {
+    let host = host();
+    let pebble = pebble(&host);
+    let program = with_pebble(&host, &pebble, ONE);
+    let text = std::fs::read_to_string(program.config()).unwrap();
+    let (before, after) = text.split_once("    rfc2136:").unwrap();
+    let (_, after) = after.split_once("dns: ").unwrap();
+    program.configure(&format!("{before}    manual: {{}}\ndns: {after}"));
+    let renew = program.start(&["renew"]);
+    let line = loop {
+        let line = renew.next_output_line().unwrap();
+        if line.contains("add by hand") {
+            break line;
+        }
+    };
+    let (_, value) = line.split_once("TXT \"").unwrap();
+    let (value, _) = value.split_once('"').unwrap();
+    // A person added one of the two.
+    let line = format!("update add {CHALLENGE}. 120 TXT {value}");
+    nsupdate(host.addr(), "example.test", Some(&host.key), &line).unwrap();
+    renew.kill();
+
+    let by_hand =
+        |value: &str| format!("remove by hand TXT \"{value}\" at {CHALLENGE} [your move]");
+    for _ in 0..2 {
+        let cleaned = program.run(&["clean", "--json"]).expect_code(1);
+        assert!(cleaned.stderr.contains(&by_hand(value)), "{cleaned:?}");
+        let cleaned = document(&cleaned);
+        assert_eq!(count(&cleaned, "left-over", "failed"), 1, "{cleaned}");
+        assert_eq!(
+            cleaned["failures"].as_array().unwrap().len(),
+            1,
+            "{cleaned}"
+        );
+    }
+    let cleaned = program.run(&["clean", "--foreign", "--yes"]).expect_code(1);
+    assert!(cleaned.stderr.contains(&by_hand(THEIRS)), "{cleaned:?}");
+    assert!(
+        cleaned.stdout.contains("0 TXT values removed"),
+        "{cleaned:?}"
+    );
+    let history = program.run(&["history", "example"]).expect_code(0);
+    assert!(!history.stdout.contains(THEIRS), "{history:?}");
+    let mut there = dns::txt(host.addr(), CHALLENGE);
+    there.sort_unstable();
+    let mut wanted = [value, THEIRS, "v=spf1 -all"];
+    wanted.sort_unstable();
+    assert_eq!(there, wanted);
 }

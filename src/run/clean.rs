@@ -19,10 +19,11 @@ use serde::{Deserialize, Serialize};
 use super::journal::Journal;
 use super::locate::provider_fault;
 use super::shared::Shared;
+use crate::config::ProviderSettings;
 use crate::engine::ledger::{Entry, RecordId, State};
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
-use crate::ledger::{ClearError, Ledger, spoken};
+use crate::ledger::{ClearError, Ledger, members, spoken};
 use crate::store::StoreError;
 use look::{Spots, find, look};
 
@@ -143,7 +144,13 @@ pub async fn clean(
         known.entry(at).or_default().push(entry);
     }
     for ((provider, zone, name), spot) in spots {
-        let values = spot.seen.into_iter().map(|value| {
+        let by_hand = is_by_hand(shared, &provider);
+        let values: BTreeSet<String> = match by_hand && spot.is_whole {
+            // Nobody has put the others there, or somebody has taken them away.
+            true => spot.seen,
+            false => spot.seen.into_iter().chain(spot.known).collect(),
+        };
+        let values = values.into_iter().map(|value| {
             let record = RecordId {
                 provider: provider.clone(),
                 zone: zone.clone(),
@@ -203,7 +210,7 @@ fn sort(
         let is_meant = selection.only.is_empty() || asked.contains(&record.name);
         if entry.state() != State::Watched && (is_meant || spots.contains_key(&at)) {
             let spot = spots.entry(at).or_default();
-            spot.seen.insert(record.value.clone());
+            spot.known.insert(record.value.clone());
         }
         kept.insert(record.clone(), entry);
     }
@@ -245,6 +252,16 @@ fn is_challenge_value(value: &str) -> bool {
     (URL_SAFE_NO_PAD.decode(value)).is_ok_and(|digest| digest.len() == DIGEST)
 }
 
+/// Whether only a person can take away what stands there, or a part of it.
+fn is_by_hand(shared: &Shared, provider: &str) -> bool {
+    members(provider).any(|member| {
+        let mut providers = shared.config.providers.iter();
+        providers.any(|(name, settings)| {
+            name.as_str() == member && *settings == ProviderSettings::Manual
+        })
+    })
+}
+
 async fn remove(
     shared: &Shared,
     selection: &Selection,
@@ -253,13 +270,27 @@ async fn remove(
     entry: Option<Entry>,
 ) -> Result<Value, StoreError> {
     let record = &value.record;
+    let is_meant = match value.standing {
+        Standing::LeftOver => true,
+        Standing::Foreign => selection.foreign.contains(record),
+        _ => false,
+    };
+    if !is_meant {
+        return Ok(value);
+    }
+    if is_by_hand(shared, &record.provider) {
+        // What an order owns stays its own until it is seen to be gone.
+        let sentence = format!("remove by hand TXT \"{}\" at {}", record.value, record.name);
+        value.fate = Fate::Failed(Failure::new(Whose::You, sentence));
+        return Ok(value);
+    }
     match value.standing {
         Standing::LeftOver => {
             for owner in entry.iter().flat_map(Entry::owners) {
                 (shared.ledger.release(owner.clone(), record.clone())).await?;
             }
         }
-        Standing::Foreign if selection.foreign.contains(record) => {
+        _ => {
             let what = format!(
                 "a person had the value {} of others removed at {}",
                 record.value, record.name
@@ -273,7 +304,6 @@ async fn remove(
             // Before it is done: what is gone cannot be looked up any more.
             shared.session.commit(&[], &writes).await?;
         }
-        _ => return Ok(value),
     }
     value.fate = match shared.ledger.clear(record.clone()).await {
         Ok(()) => Fate::Removed,

@@ -31,7 +31,12 @@ pub(super) struct Spot {
     pub(super) certificates: BTreeSet<CertificateName>,
     /// How to ask its servers, where the host does not show it.
     walk: Option<(Arc<Authority>, Walk)>,
+    /// What was seen there.
     pub(super) seen: BTreeSet<String>,
+    /// What the ledger knows of, seen or not.
+    pub(super) known: BTreeSet<String>,
+    /// Whether nothing stands there but what was seen: whoever could be asked has answered.
+    pub(super) is_whole: bool,
     /// What the host tells of the values besides.
     pub(super) remarks: Vec<Remark>,
 }
@@ -147,7 +152,10 @@ pub(super) async fn look(shared: &Shared, spots: &mut Spots, cleaned: &mut Clean
     let mut asks = stream::iter(unseen).buffer_unordered(TOGETHER);
     while let Some((at, values)) = asks.next().await {
         match (spots.get_mut(&at), values) {
-            (Some(spot), Ok(values)) => spot.seen.extend(values),
+            (Some(spot), Ok(values)) => {
+                spot.seen.extend(values);
+                spot.is_whole = true;
+            }
             (Some(spot), Err(failure)) => spot.blame(&failure, cleaned),
             (None, _) => {}
         }
@@ -160,6 +168,7 @@ impl Spot {
         self.seen.extend(sets.flat_map(|set| set.values.clone()));
         let remarks = remarks.iter().filter(|it| it.name == *name);
         self.remarks.extend(remarks.cloned());
+        self.is_whole = true;
     }
 
     fn blame(&self, failure: &Failure, cleaned: &mut Cleaned) {
