@@ -181,7 +181,7 @@ fn tell(cleaned: &Cleaned, screen: Screen, is_foreign_asked: bool) {
             out(line(value, screen));
         }
     }
-    let names = count(cleaned.looked, "challenge name");
+    let names = looked(cleaned);
     if cleaned.places.is_empty() {
         out(format!("no TXT value at {names}"));
         return;
@@ -198,6 +198,15 @@ fn tell(cleaned: &Cleaned, screen: Screen, is_foreign_asked: bool) {
             0,
             0,
         ));
+    }
+}
+
+/// At which names something was seen, or not.
+fn looked(cleaned: &Cleaned) -> String {
+    let names = count(cleaned.looked, "challenge name");
+    match cleaned.unseen {
+        0 => names,
+        unseen => format!("{names}, {unseen} could not be looked at"),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
 use crate::ledger::{ClearError, Ledger, members, spoken};
 use crate::store::StoreError;
-use look::{Spots, find, look};
+use look::{Saw, Spots, find, look};
 
 /// How long a SHA-256 is, which is what a challenge value is made of (RFC 8555 section 8.4).
 const DIGEST: usize = 32;
@@ -52,8 +52,11 @@ pub enum Orders {
 /// What was found, and what came of it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Cleaned {
-    /// How many challenge names were looked at.
+    /// At how many challenge names it was seen what stands there.
     pub looked: usize,
+    /// At how many others nobody could look.
+    #[serde(default)]
+    pub unseen: usize,
     /// Where something stands, in the order of the names.
     pub places: Vec<Place>,
     /// Challenge names at which nobody could look, and why.
@@ -129,9 +132,14 @@ pub async fn clean(
         Orders::Run => (Ledger::entries(&shared.session).await?, true),
         Orders::Stand(entries) => (entries, false),
     };
-    let mut spots = find(shared, selection, &mut cleaned).await;
+    let (mut spots, all) = find(shared, selection, &mut cleaned).await;
     look(shared, &mut spots, &mut cleaned).await;
+    let seen = spots.values().filter(|it| it.saw > Saw::Nothing);
+    let looked: BTreeSet<&DnsName> = seen.flat_map(|it| &it.asked).collect();
+    cleaned.looked = looked.len();
+    cleaned.unseen = all.len() - looked.len();
     let mut entries = sort(selection, &mut spots, before);
+    let mut renamed = renamed(shared, &mut spots);
     if run {
         // Orders put values there meanwhile. What they took away was seen for the last time.
         let now = Ledger::entries(&shared.session).await?;
@@ -145,7 +153,7 @@ pub async fn clean(
     }
     for ((provider, zone, name), spot) in spots {
         let by_hand = is_by_hand(shared, &provider);
-        let values: BTreeSet<String> = match by_hand && spot.is_whole {
+        let values: BTreeSet<String> = match by_hand && spot.saw == Saw::Whole {
             // Nobody has put the others there, or somebody has taken them away.
             true => spot.seen,
             false => spot.seen.into_iter().chain(spot.known).collect(),
@@ -181,15 +189,67 @@ pub async fn clean(
         for value in std::mem::take(&mut place.values) {
             let entry = entries.get(&value.record).cloned();
             let certificates = place.certificates.clone();
-            let removal = remove(shared, selection, certificates, value, entry);
-            removals.push(async move { (nth, removal.await) });
+            let at = (value.record.name.clone(), value.record.value.clone());
+            let others = renamed.remove(&at).unwrap_or_default();
+            removals.push(async move {
+                let removal = remove(shared, selection, certificates, value, entry).await;
+                (nth, others, removal)
+            });
         }
     }
+    // What nobody shows any more is gone.
+    let is_owned = |it: &&RecordId| {
+        entries
+            .get(it)
+            .is_some_and(|it| it.owners().next().is_some())
+    };
+    let gone = renamed.values().flatten();
+    for record in gone.filter(|it| !(run && is_owned(it))) {
+        shared.ledger.write_off(record).await?;
+    }
     // All at once, so that those of one zone go together.
-    for (nth, value) in join_all(removals).await {
-        cleaned.places[nth].values.push(value?);
+    for (nth, others, value) in join_all(removals).await {
+        let value = value?;
+        if value.fate == Fate::Removed {
+            for record in &others {
+                shared.ledger.write_off(record).await?;
+            }
+        }
+        cleaned.places[nth].values.push(value);
     }
     Ok(cleaned)
+}
+
+/// Takes out what the ledger knows of under providers that are not configured any more, where another one shows all that
+/// stands at the name, or the value itself: it shares the fate of what is seen there.
+fn renamed(shared: &Shared, spots: &mut Spots) -> BTreeMap<(DnsName, String), Vec<RecordId>> {
+    let mut shown: BTreeMap<DnsName, (BTreeSet<String>, bool)> = BTreeMap::new();
+    let seen = spots.iter().filter(|(_, spot)| spot.saw > Saw::Nothing);
+    for ((_, _, name), spot) in seen {
+        let (values, is_whole) = shown.entry(name.clone()).or_default();
+        values.extend(spot.seen.clone());
+        *is_whole |= spot.saw == Saw::Whole;
+    }
+    let mut renamed: BTreeMap<_, Vec<RecordId>> = BTreeMap::new();
+    for ((provider, zone, name), spot) in spots {
+        let (None, Some((seen, is_whole))) = (shared.ledger.host(provider), shown.get(name)) else {
+            continue;
+        };
+        spot.known.retain(|value| {
+            let is_settled = *is_whole || seen.contains(value);
+            if is_settled {
+                let at = (name.clone(), value.clone());
+                renamed.entry(at).or_default().push(RecordId {
+                    provider: provider.clone(),
+                    zone: zone.clone(),
+                    name: name.clone(),
+                    value: value.clone(),
+                });
+            }
+            !is_settled
+        });
+    }
+    renamed
 }
 
 /// Adds what the ledger knows of at these names and, where no certificate was named, everywhere else.
