@@ -105,7 +105,10 @@ fn values_of_others_go_when_a_person_says_so_and_other_texts_never() {
     listed("clean-foreign", &cleaned, &program);
     has(&host, &["v=spf1 -all"]);
     let history = program.run(&["history", "example"]).expect_code(0);
-    assert!(history.stdout.contains(THEIRS), "{history:?}");
+    let asked = format!("a person asks to remove the value {THEIRS} of others at {CHALLENGE}");
+    assert!(history.stdout.contains(&asked), "{history:?}");
+    let removed = format!("the value {THEIRS} of others is removed");
+    assert!(history.stdout.contains(&removed), "{history:?}");
     let again = program.run(&["clean", "--foreign", "--yes"]).expect_code(0);
     assert!(again.stdout.contains("0 TXT values removed"), "{again:?}");
 }
@@ -269,7 +272,7 @@ fn what_was_left_at_a_name_that_leads_elsewhere_now_goes() {
     killed_with_its_record_in_place(&program);
     let text = std::fs::read_to_string(program.config()).unwrap();
     program.configure(&text.replace("[example.test, \"*.example.test\"]", "[other.example.test]"));
-    let cleaned = document(&program.run(&["clean", "--json"]).expect_code(0));
+    let cleaned = document(&program.run(&["clean", "example", "--json"]).expect_code(0));
     assert!(count(&cleaned, "left-over", "removed") > 0, "{cleaned}");
     has(&host, &[THEIRS, "v=spf1 -all"]);
 }

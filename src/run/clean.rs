@@ -35,7 +35,7 @@ const DIGEST: usize = 32;
 pub struct Selection {
     /// At the names of these certificates; of all, and wherever else something of ours is, when empty.
     pub only: BTreeSet<CertificateName>,
-    /// Values of others that are to go as well.
+    /// Values of others that are to go; then nothing else goes.
     pub foreign: BTreeSet<RecordId>,
 }
 
@@ -105,6 +105,8 @@ pub enum Standing {
     Kept,
     /// Somebody else's answer to a challenge.
     Foreign,
+    /// An answer to a challenge that we do not know of, at a host that removes none.
+    Unremovable,
     /// Something else, which is never removed.
     Other,
 }
@@ -121,7 +123,7 @@ pub enum Fate {
     Failed(Failure),
 }
 
-/// Looks, removes what is ours and not needed, and those of `selection.foreign` that are still there.
+/// Looks, and removes what is ours and not needed, or those of `selection.foreign` that are still there.
 pub async fn clean(
     shared: &Shared,
     selection: &Selection,
@@ -259,6 +261,12 @@ fn sort(
     entries: Vec<Entry>,
 ) -> BTreeMap<RecordId, Entry> {
     let asked: BTreeSet<DnsName> = spots.values().flat_map(|it| it.asked.clone()).collect();
+    // Of any attempt: where it put something, a CNAME may have led then.
+    let of_certificate: Vec<String> = selection.only.iter().map(|it| format!("{it}/")).collect();
+    let is_theirs = |entry: &Entry| {
+        let mut owners = entry.owners();
+        owners.any(|owner| of_certificate.iter().any(|start| owner.starts_with(start)))
+    };
     let mut kept = BTreeMap::new();
     for entry in entries {
         let record = &entry.record;
@@ -267,7 +275,8 @@ fn sort(
             record.zone.clone(),
             record.name.clone(),
         );
-        let is_meant = selection.only.is_empty() || asked.contains(&record.name);
+        let is_meant =
+            selection.only.is_empty() || asked.contains(&record.name) || is_theirs(&entry);
         if entry.state() != State::Watched && (is_meant || spots.contains_key(&at)) {
             let spot = spots.entry(at).or_default();
             spot.known.insert(record.value.clone());
@@ -294,7 +303,8 @@ fn judged(
         Some(_) if run && is_owned => Standing::InUse,
         Some(_) if has_slots() => Standing::Kept,
         Some(_) => Standing::LeftOver,
-        None if has_slots() || !is_challenge_value(&record.value) => Standing::Other,
+        None if !is_challenge_value(&record.value) => Standing::Other,
+        None if has_slots() => Standing::Unremovable,
         None if is_marked => Standing::LeftOver,
         None => Standing::Foreign,
     };
@@ -331,13 +341,14 @@ async fn remove(
 ) -> Result<Value, StoreError> {
     let record = &value.record;
     let is_meant = match value.standing {
-        Standing::LeftOver => true,
+        Standing::LeftOver => selection.foreign.is_empty(),
         Standing::Foreign => selection.foreign.contains(record),
         _ => false,
     };
     if !is_meant {
         return Ok(value);
     }
+    let is_foreign = value.standing == Standing::Foreign;
     if is_by_hand(shared, &record.provider) {
         // What an order owns stays its own until it is seen to be gone.
         let sentence = format!("remove by hand TXT \"{}\" at {}", record.value, record.name);
@@ -350,19 +361,13 @@ async fn remove(
                 (shared.ledger.release(owner.clone(), record.clone())).await?;
             }
         }
+        // Before it is done: what is gone cannot be looked up any more.
         _ => {
             let what = format!(
-                "a person had the value {} of others removed at {}",
+                "a person asks to remove the value {} of others at {}",
                 record.value, record.name
             );
-            let mut writes = Vec::new();
-            for certificate in certificates {
-                let mut journal = Journal::new(certificate.clone(), 0);
-                journal.note(shared.clock.now(), what.clone());
-                writes.extend(journal.take());
-            }
-            // Before it is done: what is gone cannot be looked up any more.
-            shared.session.commit(&[], &writes).await?;
+            note(shared, &certificates, &what).await?;
         }
     }
     value.fate = match shared.ledger.clear(record.clone()).await {
@@ -380,7 +385,32 @@ async fn remove(
         }
         Err(ClearError::Store(error)) => return Err(error),
     };
+    if is_foreign {
+        let came = match &value.fate {
+            Fate::Removed => "is removed".to_owned(),
+            Fate::Stays => "stays: an order needs it".to_owned(),
+            Fate::Failed(failure) => format!("is not known to be removed: {}", failure.sentence),
+        };
+        let what = format!("the value {} of others {came}", value.record.value);
+        note(shared, &certificates, &what).await?;
+    }
     Ok(value)
+}
+
+/// Adds a line to the history of each.
+async fn note(
+    shared: &Shared,
+    certificates: &BTreeSet<CertificateName>,
+    what: &str,
+) -> Result<(), StoreError> {
+    let mut writes = Vec::new();
+    for certificate in certificates {
+        let mut journal = Journal::new(certificate.clone(), 0);
+        journal.note(shared.clock.now(), what);
+        writes.extend(journal.take());
+    }
+    shared.session.commit(&[], &writes).await?;
+    Ok(())
 }
 
 impl Cleaned {
