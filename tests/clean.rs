@@ -17,7 +17,7 @@ use crate::support::command::{Countersign, Finished};
 use crate::support::golden::{golden, mask, root};
 use crate::support::pebble::{Pebble, RunningPebble, Version};
 use crate::support::process::{guarded, servers_directory};
-use crate::support::tsig::{Key, run};
+use crate::support::tsig::{Key, nsupdate, run};
 use crate::support::{dns, zone};
 
 const CHALLENGE: &str = "_acme-challenge.example.test";
@@ -105,7 +105,10 @@ fn values_of_others_go_when_a_person_says_so_and_other_texts_never() {
     listed("clean-foreign", &cleaned, &program);
     has(&host, &["v=spf1 -all"]);
     let history = program.run(&["history", "example"]).expect_code(0);
-    assert!(history.stdout.contains(THEIRS), "{history:?}");
+    let asked = format!("a person asks to remove the value {THEIRS} of others at {CHALLENGE}");
+    assert!(history.stdout.contains(&asked), "{history:?}");
+    let removed = format!("the value {THEIRS} of others is removed");
+    assert!(history.stdout.contains(&removed), "{history:?}");
     let again = program.run(&["clean", "--foreign", "--yes"]).expect_code(0);
     assert!(again.stdout.contains("0 TXT values removed"), "{again:?}");
 }
@@ -269,7 +272,7 @@ fn what_was_left_at_a_name_that_leads_elsewhere_now_goes() {
     killed_with_its_record_in_place(&program);
     let text = std::fs::read_to_string(program.config()).unwrap();
     program.configure(&text.replace("[example.test, \"*.example.test\"]", "[other.example.test]"));
-    let cleaned = document(&program.run(&["clean", "--json"]).expect_code(0));
+    let cleaned = document(&program.run(&["clean", "example", "--json"]).expect_code(0));
     assert!(count(&cleaned, "left-over", "removed") > 0, "{cleaned}");
     has(&host, &[THEIRS, "v=spf1 -all"]);
 }
@@ -283,10 +286,65 @@ fn ours_is_known_though_its_provider_has_another_name_now() {
     killed_with_its_record_in_place(&program);
     let text = std::fs::read_to_string(program.config()).unwrap();
     program.configure(&text.replace("  office:", "  bind:"));
-    let cleaned = program.run(&["clean", "--json"]).expect_code(1);
-    complaint("clean-renamed", &cleaned, program.directory());
+    let cleaned = program.run(&["clean", "--json"]).expect_code(0);
+    assert_eq!(cleaned.stderr, "");
     let cleaned = document(&cleaned);
+    assert_eq!(cleaned["values"].as_array().unwrap().len(), 4, "{cleaned}");
     assert_eq!(count(&cleaned, "left-over", "removed"), 2, "{cleaned}");
     assert_eq!(count(&cleaned, "foreign", "stays"), 1, "{cleaned}");
     has(&host, &[THEIRS, "v=spf1 -all"]);
+    let again = document(&program.run(&["clean", "--json"]).expect_code(0));
+    assert_eq!(again["values"].as_array().unwrap().len(), 2, "{again}");
+}
+
+/// Nobody but a person can take it away: it is asked for, not claimed.
+#[test]
+fn at_a_host_for_people_it_says_what_to_remove_by_hand() {
+    let host = host();
+    let pebble = pebble(&host);
+    let program = with_pebble(&host, &pebble, ONE);
+    let text = std::fs::read_to_string(program.config()).unwrap();
+    let (before, after) = text.split_once("    rfc2136:").unwrap();
+    let (_, after) = after.split_once("dns: ").unwrap();
+    program.configure(&format!("{before}    manual: {{}}\ndns: {after}"));
+    let renew = program.start(&["renew"]);
+    let line = loop {
+        let line = renew.next_output_line().unwrap();
+        if line.contains("add by hand") {
+            break line;
+        }
+    };
+    let (_, value) = line.split_once("TXT \"").unwrap();
+    let (value, _) = value.split_once('"').unwrap();
+    // A person added one of the two.
+    let line = format!("update add {CHALLENGE}. 120 TXT {value}");
+    nsupdate(host.addr(), "example.test", Some(&host.key), &line).unwrap();
+    renew.kill();
+
+    let by_hand =
+        |value: &str| format!("remove by hand TXT \"{value}\" at {CHALLENGE} [your move]");
+    for _ in 0..2 {
+        let cleaned = program.run(&["clean", "--json"]).expect_code(1);
+        assert!(cleaned.stderr.contains(&by_hand(value)), "{cleaned:?}");
+        let cleaned = document(&cleaned);
+        assert_eq!(count(&cleaned, "left-over", "failed"), 1, "{cleaned}");
+        assert_eq!(
+            cleaned["failures"].as_array().unwrap().len(),
+            1,
+            "{cleaned}"
+        );
+    }
+    let cleaned = program.run(&["clean", "--foreign", "--yes"]).expect_code(1);
+    assert!(cleaned.stderr.contains(&by_hand(THEIRS)), "{cleaned:?}");
+    assert!(
+        cleaned.stdout.contains("0 TXT values removed"),
+        "{cleaned:?}"
+    );
+    let history = program.run(&["history", "example"]).expect_code(0);
+    assert!(!history.stdout.contains(THEIRS), "{history:?}");
+    let mut there = dns::txt(host.addr(), CHALLENGE);
+    there.sort_unstable();
+    let mut wanted = [value, THEIRS, "v=spf1 -all"];
+    wanted.sort_unstable();
+    assert_eq!(there, wanted);
 }

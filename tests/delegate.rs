@@ -13,6 +13,7 @@ use crate::support::command::Countersign;
 use crate::support::golden::{golden, root};
 use crate::support::knot::{self, Knot};
 use crate::support::pebble::{Pebble, Version};
+use crate::support::powerdns::{self, PowerDns};
 use crate::support::process::server;
 use crate::support::tsig::{Key, nsupdate, run};
 use crate::support::unbound::Unbound;
@@ -196,6 +197,73 @@ fn the_knot_acl_allows_challenges_and_nothing_else() {
         knot::Zone::primary("example.com", text).acl("countersign-acme", grant(&document, "knot"));
     let knot = Knot::new().key(&key).zone(primary).start();
     allows_challenges_only(knot.addr(), &key);
+}
+
+#[test]
+fn the_powerdns_command_leaves_other_keys_their_right() {
+    let (key, other) = (Key::sha256("acme"), Key::sha256("other"));
+    let program = Countersign::new(&ALL.replace("provider: aws", "provider: office"));
+    let document = document(&program, &["example"]);
+    let text = zone::text("example.com", &[HERE], "");
+    let primary = powerdns::Zone::primary("example.com", text).allow_update(&other);
+    let server = PowerDns::new().key(&key).key(&other).zone(primary).start();
+    let update = |key: &Key| {
+        let line = "update add _acme-challenge.example.com. 60 TXT value";
+        nsupdate(server.addr(), "example.com", Some(key), line)
+    };
+    update(&key).unwrap_err();
+    server.does(grant(&document, "powerdns"));
+    update(&key).unwrap();
+    update(&other).unwrap();
+}
+
+/// Two domains at two hosts, each with its own: neither is granted what the other holds.
+#[test]
+fn a_host_with_zones_is_granted_what_is_in_them() {
+    for (one, other) in [
+        (
+            "route53: {zones: {one.test: Z0ONE}}",
+            "route53: {zones: {other.test: Z0OTHER}}",
+        ),
+        (
+            "googlecloud: {project: p, credentials: {file: x}, zones: {one.test: one}}",
+            "googlecloud: {project: p, credentials: {file: x}, zones: {other.test: other}}",
+        ),
+    ] {
+        let program = Countersign::new(&format!(
+            "state: {{dir}}/state
+authorities: {{letsencrypt: {{agree-to-terms: true}}}}
+providers:
+  one: {{{one}}}
+  other: {{{other}}}
+certificates:
+  both: {{names: [one.test, other.test]}}
+"
+        ));
+        let document = document(&program, &["both"]);
+        let privileges = document["privileges"].as_array().unwrap();
+        let names: Vec<&Value> = privileges.iter().map(|it| &it["names"]).collect();
+        let (one, other) = ("_acme-challenge.one.test", "_acme-challenge.other.test");
+        assert_eq!(names, [&json!([one]), &json!([other])]);
+        let all = document.to_string();
+        assert!(!all.contains("hostedzone/*"), "{all}");
+        assert!(!all.contains("GetHostedZone"), "{all}");
+        let line = ["delegate", "both", "--to", "elsewhere.test"];
+        program.run(&line).expect_code(2);
+    }
+}
+
+#[test]
+fn what_is_in_the_built_in_nameservers_zone_is_delegated_to_it() {
+    let certificates = ALL.replace("provider: aws", "provider: office");
+    let program = Countersign::new(&format!("{certificates}{NAMESERVER}"));
+    let of_itself = program.run(&["delegate", "books"]).expect_code(0).stdout;
+    let line = ["delegate", "books", "--to", "acme.example.net"];
+    assert_eq!(program.run(&line).expect_code(0).stdout, of_itself);
+    let below = document(&program, &["books", "--to", "a.acme.example.net"]);
+    let cname = &below["records"][0]["records"][0]["data"];
+    assert_eq!(*cname, "xn--bcher-kva.example.com.a.acme.example.net.");
+    assert_eq!(below["records"][1]["kind"], "nameserver");
 }
 
 /// BIND's own tool reads the zone.

@@ -25,6 +25,9 @@ use crate::store::StoreError;
 
 /// Removals of what a dead process left elsewhere get this long.
 const QUIET: Duration = Duration::from_secs(10);
+/// Tasks of this process that still use the store get this long, a call to a DNS host among them.
+const RELEASE: Duration = Duration::from_secs(40);
+const RELEASE_PAUSE: Duration = Duration::from_millis(20);
 /// Rises when a field is changed or removed.
 const SCHEMA: u32 = 1;
 /// What a person types who agrees.
@@ -71,17 +74,15 @@ async fn perform(
     };
     let mut hand = Hand::find(config, clock).await?;
     let mut cleaned = hand.clean(&selection).await?;
+    // A person may think for as long as it takes: nobody waits for the store meanwhile.
+    drop(hand);
     let foreign: BTreeSet<RecordId> = cleaned.foreign().map(|it| it.record.clone()).collect();
     if options.foreign && !foreign.is_empty() && (options.yes || agrees(&cleaned)) {
-        if matches!(hand, Hand::Other(_)) {
-            // It does not wait for as long as a person may think.
-            hand = Hand::find(config, clock).await?;
-        }
         let selection = Selection {
             foreign: foreign.clone(),
             ..selection
         };
-        let later = hand.clean(&selection).await?;
+        let later = Hand::again(config, clock).await?.clean(&selection).await?;
         cleaned.followed_by(&later, &foreign);
     }
     match options.json {
@@ -122,6 +123,19 @@ impl Hand {
         let watchers = Watchers::default();
         let daemon = Daemon::with(config, session, sealer, clock.clone(), watchers).await?;
         Ok(Self::Own { daemon, before })
+    }
+
+    /// Once more, after another hand was dropped, whose store is free as soon as the last of its tasks has ended.
+    async fn again(config: &Config, clock: &Clock) -> Result<Self, CleanError> {
+        let end = clock.elapsed() + RELEASE;
+        loop {
+            match Self::find(config, clock).await {
+                Err(CleanError::Store(StoreError::InUse { pid, .. }))
+                    if pid == std::process::id() && clock.elapsed() < end => {}
+                found => return found,
+            }
+            clock.sleep(RELEASE_PAUSE).await;
+        }
     }
 
     async fn clean(&mut self, selection: &Selection) -> Result<Cleaned, CleanError> {
@@ -181,7 +195,7 @@ fn tell(cleaned: &Cleaned, screen: Screen, is_foreign_asked: bool) {
             out(line(value, screen));
         }
     }
-    let names = count(cleaned.looked, "challenge name");
+    let names = looked(cleaned);
     if cleaned.places.is_empty() {
         out(format!("no TXT value at {names}"));
         return;
@@ -198,6 +212,15 @@ fn tell(cleaned: &Cleaned, screen: Screen, is_foreign_asked: bool) {
             0,
             0,
         ));
+    }
+}
+
+/// At which names something was seen, or not.
+fn looked(cleaned: &Cleaned) -> String {
+    let names = count(cleaned.looked, "challenge name");
+    match cleaned.unseen {
+        0 => names,
+        unseen => format!("{names}, {unseen} could not be looked at"),
     }
 }
 
@@ -252,6 +275,7 @@ fn standing(standing: Standing) -> &'static str {
         Standing::LeftOver => "ours, left over",
         Standing::Kept => "ours, at a host that removes none",
         Standing::Foreign => "of others",
+        Standing::Unremovable => "a challenge value not known here, at a host that removes none",
         Standing::Other => "no challenge value, never removed",
     }
 }

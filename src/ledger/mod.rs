@@ -19,7 +19,7 @@ use countersign_providers::{Provider, ProviderError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::ledger::{Entry, Event, Owner, RecordId};
-use crate::store::{Key, Saved, Session, StoreError};
+use crate::store::{Keep, Key, Saved, Session, StoreError, Write};
 
 use hosts::Hosts;
 pub use hosts::{joint_name, members, spoken};
@@ -244,6 +244,21 @@ impl Ledger {
             (Ok(()), Ok(result)) => result,
             _ => Err(StoreError::Io("the ledger has stopped".to_owned()).into()),
         }
+    }
+
+    /// Keeps no account of `record` any more, which is gone though its provider is not configured any more.
+    pub async fn write_off(&self, record: &RecordId) -> Result<(), StoreError> {
+        // Where there is one, its zone's task keeps account.
+        if self.host(&record.provider).is_some() {
+            return Ok(());
+        }
+        let session = &self.0.session;
+        let Some(entry) = session.load::<Entry>(key(record)).await? else {
+            return Ok(());
+        };
+        let write = Write::Delete(entry.key.clone());
+        session.commit(&[entry.expectation()], &[write]).await?;
+        Ok(())
     }
 
     /// Every value that is kept account of.

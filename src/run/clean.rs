@@ -19,12 +19,13 @@ use serde::{Deserialize, Serialize};
 use super::journal::Journal;
 use super::locate::provider_fault;
 use super::shared::Shared;
+use crate::config::ProviderSettings;
 use crate::engine::ledger::{Entry, RecordId, State};
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
-use crate::ledger::{ClearError, Ledger, spoken};
+use crate::ledger::{ClearError, Ledger, members, spoken};
 use crate::store::StoreError;
-use look::{Spots, find, look};
+use look::{Saw, Spots, find, look};
 
 /// How long a SHA-256 is, which is what a challenge value is made of (RFC 8555 section 8.4).
 const DIGEST: usize = 32;
@@ -34,7 +35,7 @@ const DIGEST: usize = 32;
 pub struct Selection {
     /// At the names of these certificates; of all, and wherever else something of ours is, when empty.
     pub only: BTreeSet<CertificateName>,
-    /// Values of others that are to go as well.
+    /// Values of others that are to go; then nothing else goes.
     pub foreign: BTreeSet<RecordId>,
 }
 
@@ -51,8 +52,11 @@ pub enum Orders {
 /// What was found, and what came of it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Cleaned {
-    /// How many challenge names were looked at.
+    /// At how many challenge names it was seen what stands there.
     pub looked: usize,
+    /// At how many others nobody could look.
+    #[serde(default)]
+    pub unseen: usize,
     /// Where something stands, in the order of the names.
     pub places: Vec<Place>,
     /// Challenge names at which nobody could look, and why.
@@ -101,6 +105,8 @@ pub enum Standing {
     Kept,
     /// Somebody else's answer to a challenge.
     Foreign,
+    /// An answer to a challenge that we do not know of, at a host that removes none.
+    Unremovable,
     /// Something else, which is never removed.
     Other,
 }
@@ -117,7 +123,7 @@ pub enum Fate {
     Failed(Failure),
 }
 
-/// Looks, removes what is ours and not needed, and those of `selection.foreign` that are still there.
+/// Looks, and removes what is ours and not needed, or those of `selection.foreign` that are still there.
 pub async fn clean(
     shared: &Shared,
     selection: &Selection,
@@ -128,9 +134,14 @@ pub async fn clean(
         Orders::Run => (Ledger::entries(&shared.session).await?, true),
         Orders::Stand(entries) => (entries, false),
     };
-    let mut spots = find(shared, selection, &mut cleaned).await;
+    let (mut spots, all) = find(shared, selection, &mut cleaned).await;
     look(shared, &mut spots, &mut cleaned).await;
+    let seen = spots.values().filter(|it| it.saw > Saw::Nothing);
+    let looked: BTreeSet<&DnsName> = seen.flat_map(|it| &it.asked).collect();
+    cleaned.looked = looked.len();
+    cleaned.unseen = all.len() - looked.len();
     let mut entries = sort(selection, &mut spots, before);
+    let mut renamed = renamed(shared, &mut spots);
     if run {
         // Orders put values there meanwhile. What they took away was seen for the last time.
         let now = Ledger::entries(&shared.session).await?;
@@ -143,7 +154,13 @@ pub async fn clean(
         known.entry(at).or_default().push(entry);
     }
     for ((provider, zone, name), spot) in spots {
-        let values = spot.seen.into_iter().map(|value| {
+        let by_hand = is_by_hand(shared, &provider);
+        let values: BTreeSet<String> = match by_hand && spot.saw == Saw::Whole {
+            // Nobody has put the others there, or somebody has taken them away.
+            true => spot.seen,
+            false => spot.seen.into_iter().chain(spot.known).collect(),
+        };
+        let values = values.into_iter().map(|value| {
             let record = RecordId {
                 provider: provider.clone(),
                 zone: zone.clone(),
@@ -174,15 +191,67 @@ pub async fn clean(
         for value in std::mem::take(&mut place.values) {
             let entry = entries.get(&value.record).cloned();
             let certificates = place.certificates.clone();
-            let removal = remove(shared, selection, certificates, value, entry);
-            removals.push(async move { (nth, removal.await) });
+            let at = (value.record.name.clone(), value.record.value.clone());
+            let others = renamed.remove(&at).unwrap_or_default();
+            removals.push(async move {
+                let removal = remove(shared, selection, certificates, value, entry).await;
+                (nth, others, removal)
+            });
         }
     }
+    // What nobody shows any more is gone.
+    let is_owned = |it: &&RecordId| {
+        entries
+            .get(it)
+            .is_some_and(|it| it.owners().next().is_some())
+    };
+    let gone = renamed.values().flatten();
+    for record in gone.filter(|it| !(run && is_owned(it))) {
+        shared.ledger.write_off(record).await?;
+    }
     // All at once, so that those of one zone go together.
-    for (nth, value) in join_all(removals).await {
-        cleaned.places[nth].values.push(value?);
+    for (nth, others, value) in join_all(removals).await {
+        let value = value?;
+        if value.fate == Fate::Removed {
+            for record in &others {
+                shared.ledger.write_off(record).await?;
+            }
+        }
+        cleaned.places[nth].values.push(value);
     }
     Ok(cleaned)
+}
+
+/// Takes out what the ledger knows of under providers that are not configured any more, where another one shows all that
+/// stands at the name, or the value itself: it shares the fate of what is seen there.
+fn renamed(shared: &Shared, spots: &mut Spots) -> BTreeMap<(DnsName, String), Vec<RecordId>> {
+    let mut shown: BTreeMap<DnsName, (BTreeSet<String>, bool)> = BTreeMap::new();
+    let seen = spots.iter().filter(|(_, spot)| spot.saw > Saw::Nothing);
+    for ((_, _, name), spot) in seen {
+        let (values, is_whole) = shown.entry(name.clone()).or_default();
+        values.extend(spot.seen.clone());
+        *is_whole |= spot.saw == Saw::Whole;
+    }
+    let mut renamed: BTreeMap<_, Vec<RecordId>> = BTreeMap::new();
+    for ((provider, zone, name), spot) in spots {
+        let (None, Some((seen, is_whole))) = (shared.ledger.host(provider), shown.get(name)) else {
+            continue;
+        };
+        spot.known.retain(|value| {
+            let is_settled = *is_whole || seen.contains(value);
+            if is_settled {
+                let at = (name.clone(), value.clone());
+                renamed.entry(at).or_default().push(RecordId {
+                    provider: provider.clone(),
+                    zone: zone.clone(),
+                    name: name.clone(),
+                    value: value.clone(),
+                });
+            }
+            !is_settled
+        });
+    }
+    renamed
 }
 
 /// Adds what the ledger knows of at these names and, where no certificate was named, everywhere else.
@@ -192,6 +261,12 @@ fn sort(
     entries: Vec<Entry>,
 ) -> BTreeMap<RecordId, Entry> {
     let asked: BTreeSet<DnsName> = spots.values().flat_map(|it| it.asked.clone()).collect();
+    // Of any attempt: where it put something, a CNAME may have led then.
+    let of_certificate: Vec<String> = selection.only.iter().map(|it| format!("{it}/")).collect();
+    let is_theirs = |entry: &Entry| {
+        let mut owners = entry.owners();
+        owners.any(|owner| of_certificate.iter().any(|start| owner.starts_with(start)))
+    };
     let mut kept = BTreeMap::new();
     for entry in entries {
         let record = &entry.record;
@@ -200,10 +275,11 @@ fn sort(
             record.zone.clone(),
             record.name.clone(),
         );
-        let is_meant = selection.only.is_empty() || asked.contains(&record.name);
+        let is_meant =
+            selection.only.is_empty() || asked.contains(&record.name) || is_theirs(&entry);
         if entry.state() != State::Watched && (is_meant || spots.contains_key(&at)) {
             let spot = spots.entry(at).or_default();
-            spot.seen.insert(record.value.clone());
+            spot.known.insert(record.value.clone());
         }
         kept.insert(record.clone(), entry);
     }
@@ -227,7 +303,8 @@ fn judged(
         Some(_) if run && is_owned => Standing::InUse,
         Some(_) if has_slots() => Standing::Kept,
         Some(_) => Standing::LeftOver,
-        None if has_slots() || !is_challenge_value(&record.value) => Standing::Other,
+        None if !is_challenge_value(&record.value) => Standing::Other,
+        None if has_slots() => Standing::Unremovable,
         None if is_marked => Standing::LeftOver,
         None => Standing::Foreign,
     };
@@ -245,6 +322,16 @@ fn is_challenge_value(value: &str) -> bool {
     (URL_SAFE_NO_PAD.decode(value)).is_ok_and(|digest| digest.len() == DIGEST)
 }
 
+/// Whether only a person can take away what stands there, or a part of it.
+fn is_by_hand(shared: &Shared, provider: &str) -> bool {
+    members(provider).any(|member| {
+        let mut providers = shared.config.providers.iter();
+        providers.any(|(name, settings)| {
+            name.as_str() == member && *settings == ProviderSettings::Manual
+        })
+    })
+}
+
 async fn remove(
     shared: &Shared,
     selection: &Selection,
@@ -253,27 +340,35 @@ async fn remove(
     entry: Option<Entry>,
 ) -> Result<Value, StoreError> {
     let record = &value.record;
+    let is_meant = match value.standing {
+        Standing::LeftOver => selection.foreign.is_empty(),
+        Standing::Foreign => selection.foreign.contains(record),
+        _ => false,
+    };
+    if !is_meant {
+        return Ok(value);
+    }
+    let is_foreign = value.standing == Standing::Foreign;
+    if is_by_hand(shared, &record.provider) {
+        // What an order owns stays its own until it is seen to be gone.
+        let sentence = format!("remove by hand TXT \"{}\" at {}", record.value, record.name);
+        value.fate = Fate::Failed(Failure::new(Whose::You, sentence));
+        return Ok(value);
+    }
     match value.standing {
         Standing::LeftOver => {
             for owner in entry.iter().flat_map(Entry::owners) {
                 (shared.ledger.release(owner.clone(), record.clone())).await?;
             }
         }
-        Standing::Foreign if selection.foreign.contains(record) => {
+        // Before it is done: what is gone cannot be looked up any more.
+        _ => {
             let what = format!(
-                "a person had the value {} of others removed at {}",
+                "a person asks to remove the value {} of others at {}",
                 record.value, record.name
             );
-            let mut writes = Vec::new();
-            for certificate in certificates {
-                let mut journal = Journal::new(certificate.clone(), 0);
-                journal.note(shared.clock.now(), what.clone());
-                writes.extend(journal.take());
-            }
-            // Before it is done: what is gone cannot be looked up any more.
-            shared.session.commit(&[], &writes).await?;
+            note(shared, &certificates, &what).await?;
         }
-        _ => return Ok(value),
     }
     value.fate = match shared.ledger.clear(record.clone()).await {
         Ok(()) => Fate::Removed,
@@ -290,7 +385,32 @@ async fn remove(
         }
         Err(ClearError::Store(error)) => return Err(error),
     };
+    if is_foreign {
+        let came = match &value.fate {
+            Fate::Removed => "is removed".to_owned(),
+            Fate::Stays => "stays: an order needs it".to_owned(),
+            Fate::Failed(failure) => format!("is not known to be removed: {}", failure.sentence),
+        };
+        let what = format!("the value {} of others {came}", value.record.value);
+        note(shared, &certificates, &what).await?;
+    }
     Ok(value)
+}
+
+/// Adds a line to the history of each.
+async fn note(
+    shared: &Shared,
+    certificates: &BTreeSet<CertificateName>,
+    what: &str,
+) -> Result<(), StoreError> {
+    let mut writes = Vec::new();
+    for certificate in certificates {
+        let mut journal = Journal::new(certificate.clone(), 0);
+        journal.note(shared.clock.now(), what);
+        writes.extend(journal.take());
+    }
+    shared.session.commit(&[], &writes).await?;
+    Ok(())
 }
 
 impl Cleaned {

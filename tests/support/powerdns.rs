@@ -224,6 +224,19 @@ impl RunningPowerDns {
         self.wait();
     }
 
+    /// Does what a line for `pdnsutil` says.
+    pub fn does(&self, line: &str) {
+        let line: Vec<&str> = line.split_whitespace().collect();
+        let ("pdnsutil", arguments) = line
+            .split_first()
+            .map(|(first, rest)| (*first, rest))
+            .unwrap()
+        else {
+            panic!("{line:?} is for something else");
+        };
+        pdnsutil(self.directory.path(), arguments);
+    }
+
     fn wait(&mut self) {
         let (addresses, zones) = (&self.addresses, &self.zones);
         self.process

@@ -43,8 +43,10 @@ struct Subject<'c> {
     config: &'c Config,
     /// By certificate.
     names: BTreeMap<&'c CertificateName, BTreeSet<&'c Identifier>>,
-    /// The zone that challenges are delegated into, when it is not the built-in nameserver's.
+    /// The zone of a provider that challenges are delegated into.
     to: Option<DnsName>,
+    /// The built-in nameserver's zone, or the part of it that challenges are delegated into.
+    own: Option<DnsName>,
 }
 
 /// What is known of an authority.
@@ -97,17 +99,21 @@ impl<'c> Subject<'c> {
             config,
             names,
             to: None,
+            own: config.nameserver.as_ref().map(|it| it.zone.clone()),
         };
         if let Some(to) = &options.to {
-            subject.to = Some(subject.target_zone(to)?);
+            let to = DnsName::parse(to.trim())
+                .map_err(|error| format!("--to wants the name of a zone: {error}"))?;
+            match &subject.own {
+                Some(own) if to.is_at_or_below(own) => subject.own = Some(to),
+                _ => subject.to = Some(subject.held(to)?),
+            }
         }
         Ok(subject)
     }
 
-    /// The zone of `--to`, which a provider of every certificate must be able to hold.
-    fn target_zone(&self, text: &str) -> Result<DnsName, String> {
-        let zone = DnsName::parse(text.trim())
-            .map_err(|error| format!("--to wants the name of a zone: {error}"))?;
+    /// `zone`, if a provider of every certificate is able to hold it.
+    fn held(&self, zone: DnsName) -> Result<DnsName, String> {
         for certificate in self.names.keys() {
             let providers = self.providers(certificate);
             let mut providers = providers.iter().map(|name| &self.config.providers[*name]);
@@ -152,8 +158,7 @@ impl<'c> Subject<'c> {
 
     /// The zone that challenges are delegated into.
     fn zone(&self) -> Option<&DnsName> {
-        let own = self.config.nameserver.as_ref().map(|it| &it.zone);
-        self.to.as_ref().or(own)
+        self.to.as_ref().or(self.own.as_ref())
     }
 }
 

@@ -93,6 +93,9 @@ fn names<'c>(subject: &Subject<'c>) -> BTreeMap<&'c str, BTreeSet<DnsName>> {
 pub(super) fn could_hold(settings: &ProviderSettings, name: &DnsName) -> bool {
     let is_in =
         |zones: &[DnsName]| zones.is_empty() || zones.iter().any(|zone| name.is_at_or_below(zone));
+    let has_id = |zones: &BTreeMap<DnsName, String>| {
+        zones.is_empty() || zones.keys().any(|zone| name.is_at_or_below(zone))
+    };
     match settings {
         ProviderSettings::Rfc2136(settings) => is_in(settings.zone.as_slice()),
         ProviderSettings::AcmeSh(settings) => is_in(&settings.zones),
@@ -102,11 +105,12 @@ pub(super) fn could_hold(settings: &ProviderSettings, name: &DnsName) -> bool {
         // It has names that it drew itself, and no zone in which one could choose.
         ProviderSettings::AcmeDns(_) => false,
         ProviderSettings::Ovh(settings) => is_in(&settings.zones),
-        ProviderSettings::AzureDns(_)
-        | ProviderSettings::Cloudflare(_)
-        | ProviderSettings::GoogleCloud(_)
+        ProviderSettings::Route53(settings) => has_id(&settings.zones),
+        ProviderSettings::GoogleCloud(settings) => has_id(&settings.zones),
+        ProviderSettings::AzureDns(settings) => has_id(&settings.zones),
+        // Its `zones` only spare it a look-up.
+        ProviderSettings::Cloudflare(_)
         | ProviderSettings::Manual
-        | ProviderSettings::Route53(_)
         | ProviderSettings::Rest { .. }
         | ProviderSettings::Process(_) => true,
     }
@@ -268,9 +272,10 @@ impl Privilege {
         let id = format!("countersign-{key}").replace('.', "-");
         let note = format!("Knot DNS, with `acl: {id}` in {place}:");
         (self.grants).push(grant("knot", note, knot(&id, &key, &self.names)));
-        let note = "PowerDNS, which grants whole zones and not single names:".to_owned();
+        let note = "PowerDNS, which grants whole zones and not single names. Its configuration must have `dnsupdate=yes`, and this machine's address must be in its `allow-dnsupdate-from` or in the zone's ALLOW-DNSUPDATE-FROM:".to_owned();
         let zone = settings.zone.as_ref().map_or("ZONE", DnsName::as_str);
-        let command = format!("pdnsutil set-meta {zone} TSIG-ALLOW-DNSUPDATE {key}");
+        // `set-meta` would take the right from every other key.
+        let command = format!("pdnsutil add-meta {zone} TSIG-ALLOW-DNSUPDATE {key}");
         self.grants.push(grant("powerdns", note, command));
     }
 }

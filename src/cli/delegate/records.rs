@@ -204,13 +204,24 @@ fn caa(subject: &Subject<'_>, facts: &BTreeMap<&str, Facts>, were_looked_up: boo
     let note = "CAA: only these authorities, this account and DNS-01 (RFC 8659, RFC 8657). A record binds every name below that has none of its own: leave it out where others get certificates elsewhere. Let's Encrypt obeys both parameters; of other authorities ask before relying on them.";
     let mut section = Section::new("caa", note);
     let issuers = issuers(subject);
+    // Those whose record would let in every account where another's names one.
+    let mut left_out = BTreeSet::new();
     for (base, both) in &issuers {
-        for (property, asked) in [("issue", &both.name), ("issuewild", &both.wildcard)] {
-            let authorities = subject.config.authorities.iter();
-            let asked = authorities.filter(|it| asked.contains(it.name.as_str()));
-            for facts in asked.filter_map(|it| facts.get(it.name.as_str())) {
-                if let Ok(issuer) = &facts.issuer {
-                    let account = facts.account.as_deref().and_then(parameter);
+        for (property, names) in [("issue", &both.name), ("issuewild", &both.wildcard)] {
+            let asked = subject.config.authorities.iter();
+            let asked = asked.filter(|it| names.contains(it.name.as_str()));
+            let known = asked.filter_map(|it| {
+                let facts = facts.get(it.name.as_str())?;
+                let issuer = facts.issuer.as_deref().ok()?;
+                Some((it.name.as_str(), issuer, account(facts)))
+            });
+            let known: Vec<_> = known.collect();
+            let mut said = BTreeSet::new();
+            for &(name, issuer, account) in &known {
+                let mut others = known.iter().filter(|(_, other, _)| *other == issuer);
+                if account.is_none() && others.any(|(_, _, account)| account.is_some()) {
+                    left_out.insert(name);
+                } else if said.insert((issuer, account)) {
                     let account = account.map_or(String::new(), |it| format!(" accounturi={it};"));
                     let value = format!("{issuer};{account} validationmethods=dns-01");
                     section.add(base, "CAA", format!("0 {property} \"{value}\""));
@@ -223,11 +234,14 @@ fn caa(subject: &Subject<'_>, facts: &BTreeMap<&str, Facts>, were_looked_up: boo
             (Err(why), _) => section.missing.push(format!(
                 "What {name} looks for in CAA could not be known ({why}): ask whoever runs it. These records alone would lock it out."
             )),
-            (Ok(_), None) if were_looked_up => section.missing.push(format!(
-                "There is no account at {name} yet; after the first `countersign renew` this command adds its accounturi."
-            )),
             (Ok(_), Some(url)) if parameter(url).is_none() => section.missing.push(format!(
                 "The account's URL at {name} cannot stand in a CAA record."
+            )),
+            (Ok(issuer), None) if left_out.contains(name) => section.missing.push(format!(
+                "There is no account at {name} yet. Without an accounturi its record would let every account at {issuer} in, so it is left out: these records alone lock it out. After the first `countersign renew`, which makes the account, this command adds its record."
+            )),
+            (Ok(_), None) if were_looked_up => section.missing.push(format!(
+                "There is no account at {name} yet; after the first `countersign renew` this command adds its accounturi."
             )),
             _ => {}
         }
@@ -277,8 +291,8 @@ fn persist(subject: &Subject<'_>, facts: &BTreeMap<&str, Facts>) -> Section {
     for ((base, authority), wildcard) in wanted {
         let facts = facts.get(authority);
         let issuer = facts.and_then(|it| it.issuer.as_ref().ok());
-        let account = facts.and_then(|it| it.account.as_deref());
-        let (Some(issuer), Some(account)) = (issuer, account.and_then(parameter)) else {
+        let account = facts.and_then(account);
+        let (Some(issuer), Some(account)) = (issuer, account) else {
             without.insert(authority);
             continue;
         };
@@ -293,6 +307,11 @@ fn persist(subject: &Subject<'_>, facts: &BTreeMap<&str, Facts>) -> Section {
         format!("None for {authority}: it takes the authority's own name and the URL of an account there, which are not both known.")
     }));
     section
+}
+
+/// The account's URL, if there is one that can stand in a record.
+fn account(facts: &Facts) -> Option<&str> {
+    facts.account.as_deref().and_then(parameter)
 }
 
 fn authorities<'c>(subject: &Subject<'c>, certificate: &CertificateName) -> Vec<&'c str> {
@@ -312,4 +331,66 @@ fn strings(value: &str) -> String {
     let chunks = value.as_bytes().chunks(LONGEST_STRING);
     let strings = chunks.map(|it| format!("\"{}\"", String::from_utf8_lossy(it)));
     strings.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// What is said of CAA where three authorities look for one name, and these have an account.
+    fn said(accounts: &[&str]) -> Section {
+        let text = "state: /s
+authorities:
+  one: {agree-to-terms: true, directory: \"https://one.test/\"}
+  two: {agree-to-terms: true, directory: \"https://two.test/\"}
+  three: {agree-to-terms: true, directory: \"https://three.test/\"}
+providers: {person: {manual: {}}}
+certificates: {example: {names: [example.test]}}
+";
+        let config = Config::parse(Path::new("c.yaml"), text).unwrap();
+        let names = config.certificates.iter();
+        let subject = Subject {
+            config: &config,
+            names: names
+                .map(|(name, it)| (name, it.names.iter().collect()))
+                .collect(),
+            to: None,
+            own: None,
+        };
+        let fact = |name| {
+            let account = accounts.contains(&name);
+            let facts = Facts {
+                issuer: Ok("ca.test".to_owned()),
+                account: account.then(|| format!("https://{name}.test/1")),
+            };
+            (name, facts)
+        };
+        caa(&subject, &["one", "three", "two"].map(fact).into(), true)
+    }
+
+    fn data(section: &Section) -> Vec<&str> {
+        section.records.iter().map(|it| it.data.as_str()).collect()
+    }
+
+    #[test]
+    fn a_record_for_every_account_is_left_out_beside_one_for_a_single_account() {
+        let section = said(&["two"]);
+        let single = "0 issue \"ca.test; accounturi=https://two.test/1; validationmethods=dns-01\"";
+        assert_eq!(data(&section), [single]);
+        let left_out = section
+            .missing
+            .iter()
+            .filter(|it| it.contains("is left out"));
+        assert_eq!(left_out.count(), 2, "{:?}", section.missing);
+    }
+
+    #[test]
+    fn one_record_is_said_once_for_all_authorities_that_look_for_it() {
+        let every = "0 issue \"ca.test; validationmethods=dns-01\"";
+        assert_eq!(data(&said(&[])), [every]);
+        assert_eq!(said(&["one", "two", "three"]).records.len(), 3);
+    }
 }
