@@ -10,11 +10,11 @@ use countersign_providers::{Context, ErrorKind, Provider, ProviderError, Receipt
 use serde_json::json;
 
 use super::{
-    CANARY, Secrets, ZONE, apex, context, echo, hundred, name, no_replies, shown, two_writers,
-    without_canary,
+    CANARY, Secrets, ZONE, apex, canaries, context, echo, hundred, name, no_replies, shown,
+    two_writers, without_canary,
 };
 use crate::support::bridge::plain;
-use crate::support::clouds::ovh::{APPLICATION, CONSUMER, Ovh, SECRET, class, refusal};
+use crate::support::clouds::ovh::{APPLICATION, CONSUMER, Ovh, Record, SECRET, class, refusal};
 use crate::support::clouds::{Fake, Fate};
 use crate::support::golden::{golden, root};
 use crate::support::rest::answer;
@@ -149,7 +149,10 @@ async fn what_is_changed_is_published_with_one_call() {
         .collect();
     assert_eq!(gone.len(), 3, "each has an id");
     bench.apply(&gone).await.unwrap();
-    assert_eq!(bench.fake.calls(), "time, 3 delete, refresh");
+    assert_eq!(
+        bench.fake.calls(),
+        "time, get, delete, get, delete, get, delete, refresh"
+    );
     assert_eq!(bench.published(), [""; 0]);
 }
 
@@ -233,6 +236,66 @@ async fn an_id_that_is_stale_is_looked_for_and_one_that_is_none_is_not_sent() {
         assert_eq!(bench.published(), [""; 0]);
     }
     assert!(!bench.fake.calls().contains("undocumented"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_a_person_has_changed_since_is_not_removed_by_its_id() {
+    let change: [fn(&mut Record); 3] = [
+        |record| record.target = "\"theirs\"".to_owned(),
+        |record| record.label = "_acme-challenge.b".to_owned(),
+        |record| record.kind = "SPF".to_owned(),
+    ];
+    for change in change {
+        let bench = Bench::new().await;
+        let put = bench.apply(&[ensure(&name("a"), "ours")]).await.unwrap();
+        bench.fake.with(|ovh| {
+            let records = ovh.zones.get_mut(ZONE).unwrap();
+            change(&mut records[0]);
+        });
+        let gone = Change {
+            handle: put.handles[0].clone(),
+            ..absent(&name("a"), "ours")
+        };
+        bench.apply(&[gone]).await.unwrap();
+        assert_eq!(bench.published().len(), 1, "theirs stays");
+    }
+}
+
+/// Whoever looks sees what is not published; only a repetition makes it good.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_refresh_is_a_change_in_part_also_when_nothing_was_left_to_change() {
+    let bench = Bench::new().await;
+    bench.apply(&[ensure(&name("a"), "v")]).await.unwrap();
+    bench.fake.with(|ovh| ovh.denied = vec!["refresh"]);
+    for _ in 0..2 {
+        let error = bench.apply(&[absent(&name("a"), "v")]).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Permission);
+        assert!(error.partly, "{error:?}");
+    }
+    assert_eq!(bench.published().len(), 1);
+    bench.fake.with(|ovh| ovh.denied.clear());
+    bench.apply(&[absent(&name("a"), "v")]).await.unwrap();
+    assert_eq!(bench.published(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_in_a_refusal_says_nothing_of_its_reason() {
+    let bench = Bench::new().await;
+    let words = "_acme-challenge.quota.cname.expired of example.test is not good";
+    bench
+        .fake
+        .always(Some(class(400, "Client::BadRequest", words)));
+    let at = name("quota.cname.expired");
+    let zone = bench.zone();
+    let changes = [ensure(&at, "v")];
+    bench.fake.fate("time", Fate::Reply(answer(200, json!(0))));
+    let error = bench
+        .plugin
+        .apply(&zone, &changes, &[], &context())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Invalid, "{error:?}");
+    assert!(error.message.contains("does not take"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -385,13 +448,15 @@ async fn a_host_that_repeats_a_key_is_not_repeated() {
     for status in [200, 400, 401, 403, 404, 409, 429, 500] {
         for file in ["secret", "consumer"] {
             let bench = Bench::new().await;
-            bench.secrets.put(file, CANARY);
-            bench.fake.always(Some(echo(status, CANARY)));
-            for error in [
-                bench.observe(&[name("a")]).await.unwrap_err(),
-                bench.zones(ZONE).await.unwrap_err(),
-            ] {
-                without_canary(&error);
+            for (secret, words) in canaries() {
+                bench.secrets.put(file, &secret);
+                bench.fake.always(Some(echo(status, &words)));
+                for error in [
+                    bench.observe(&[name("a")]).await.unwrap_err(),
+                    bench.zones(ZONE).await.unwrap_err(),
+                ] {
+                    without_canary(&error);
+                }
             }
         }
     }
