@@ -11,16 +11,19 @@ use crate::ledger;
 /// TXT values of one attempt that a person has to add, or to remove: owner name and value.
 pub type Values = BTreeSet<(String, String)>;
 
+/// Whether only a person can change what stands at `provider`, or at one of those that it joins.
+pub fn is_manual(config: &Config, provider: &str) -> bool {
+    ledger::members(provider).any(|member| {
+        let mut providers = config.providers.iter();
+        providers.any(|(name, settings)| {
+            name.as_str() == member && *settings == ProviderSettings::Manual
+        })
+    })
+}
+
 /// Those that `attempt` waits for or needs.
 pub fn values(config: &Config, attempt: &Attempt) -> Values {
-    let is_manual = |record: &&RecordId| {
-        ledger::members(&record.provider).any(|member| {
-            let mut providers = config.providers.iter();
-            providers.any(|(name, settings)| {
-                name.as_str() == member && *settings == ProviderSettings::Manual
-            })
-        })
-    };
+    let is_manual = |record: &&RecordId| is_manual(config, &record.provider);
     let is_open = attempt.end().is_none();
     let records = attempt.records().filter(|_| is_open).filter(is_manual);
     records

@@ -16,14 +16,14 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::by_hand::is_manual;
 use super::journal::Journal;
 use super::locate::provider_fault;
 use super::shared::Shared;
-use crate::config::ProviderSettings;
 use crate::engine::ledger::{Entry, RecordId, State};
 use crate::engine::names::CertificateName;
 use crate::engine::reaction::{Failure, Whose};
-use crate::ledger::{ClearError, Ledger, members, spoken};
+use crate::ledger::{ClearError, Ledger, spoken};
 use crate::store::StoreError;
 use look::{Saw, Spots, find, look};
 
@@ -154,7 +154,7 @@ pub async fn clean(
         known.entry(at).or_default().push(entry);
     }
     for ((provider, zone, name), spot) in spots {
-        let by_hand = is_by_hand(shared, &provider);
+        let by_hand = is_manual(&shared.config, &provider);
         let values: BTreeSet<String> = match by_hand && spot.saw == Saw::Whole {
             // Nobody has put the others there, or somebody has taken them away.
             true => spot.seen,
@@ -322,16 +322,6 @@ fn is_challenge_value(value: &str) -> bool {
     (URL_SAFE_NO_PAD.decode(value)).is_ok_and(|digest| digest.len() == DIGEST)
 }
 
-/// Whether only a person can take away what stands there, or a part of it.
-fn is_by_hand(shared: &Shared, provider: &str) -> bool {
-    members(provider).any(|member| {
-        let mut providers = shared.config.providers.iter();
-        providers.any(|(name, settings)| {
-            name.as_str() == member && *settings == ProviderSettings::Manual
-        })
-    })
-}
-
 async fn remove(
     shared: &Shared,
     selection: &Selection,
@@ -349,7 +339,7 @@ async fn remove(
         return Ok(value);
     }
     let is_foreign = value.standing == Standing::Foreign;
-    if is_by_hand(shared, &record.provider) {
+    if is_manual(&shared.config, &record.provider) {
         // What an order owns stays its own until it is seen to be gone.
         let sentence = format!("remove by hand TXT \"{}\" at {}", record.value, record.name);
         value.fate = Fate::Failed(Failure::new(Whose::You, sentence));

@@ -9,7 +9,7 @@ use crate::record::{Change, DnsName, RrSet, Verb, Zone};
 use crate::words::listed;
 use crate::{Context, ErrorKind, Provider, ProviderError, Receipt, RecordModel};
 
-use super::told::{Shown, Told, absent, kind};
+use super::told::{Shown, Told, absent};
 use super::world::World;
 use super::{FOREIGN_TTL, TTL};
 
@@ -48,7 +48,7 @@ pub(super) fn failed<T>(seen: impl Into<String>) -> Result<T, Stop> {
 pub(super) fn refused(verb: &str, error: &ProviderError) -> Stop {
     Stop::Failed(format!(
         "`{verb}` fails as {}: {}",
-        kind(error.kind),
+        error.kind.as_str(),
         error.message
     ))
 }

@@ -7,7 +7,7 @@ use crate::record::Change;
 use crate::{ErrorKind, ProviderError, Settled};
 
 use super::bench::{Bench, Stop, failed, lock, refused};
-use super::told::{absent, ensure, kind};
+use super::told::{absent, ensure};
 use super::{Case, Needs, Verdict, trouble};
 
 const GROUP: &str = "host";
@@ -258,7 +258,7 @@ async fn map(bench: &Bench<'_>) -> Verdict {
         let _wrong = wrong(bench, Trouble::Entry(nth))?;
         let seen = apply_once(bench, &change).await;
         let seen = seen.err().map(|it| it.kind);
-        let told = |kinds: Option<ErrorKind>| kinds.map_or("done", kind);
+        let told = |kinds: Option<ErrorKind>| kinds.map_or("done", ErrorKind::as_str);
         // A set that was written is looked at again: then nothing is not done.
         let is_looked_at = wanted.is_none() && seen == Some(ErrorKind::Conflict);
         if told(seen) != told(wanted) && !is_looked_at {
@@ -343,7 +343,7 @@ pub(super) fn fails_as(
     let Err(error) = result else {
         return failed(format!(
             "the call succeeds, wanted is an error of the kind {}",
-            kind(wanted)
+            wanted.as_str()
         ));
     };
     lock(&bench.errors).push(error.clone());

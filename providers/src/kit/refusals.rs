@@ -9,7 +9,7 @@ use crate::record::DnsName;
 use crate::{Context, ErrorKind, ProviderError, RecordModel};
 
 use super::bench::{Bench, Stop, failed, lock};
-use super::told::{absent, ensure, kind};
+use super::told::{absent, ensure};
 use super::{Case, Needs, Verdict};
 
 const GROUP: &str = "refusals";
@@ -94,7 +94,7 @@ fn is_refusal(bench: &Bench<'_>, name: &DnsName, error: &ProviderError) -> Verdi
         ErrorKind::ZoneMissing if is_zone => Ok(()),
         other => failed(format!(
             "{name} is refused as {}, wanted is permission or invalid: {}",
-            kind(other),
+            other.as_str(),
             error.message
         )),
     }
@@ -147,7 +147,7 @@ fn gave_up(
     if error.kind != ErrorKind::Transient {
         return failed(format!(
             "`{verb}` after its deadline fails as {}, wanted is transient: {}",
-            kind(error.kind),
+            error.kind.as_str(),
             error.message
         ));
     }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use crate::ErrorKind;
 use crate::record::{Change, DnsName, RrSet, Verb};
 use crate::words::{listed, printable};
 
@@ -10,23 +9,6 @@ use super::TTL;
 
 /// More of a value is not shown.
 const SHOWN: usize = 60;
-
-/// What a class of errors is called in the protocol and in manifests.
-pub(super) fn kind(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::Auth => "auth",
-        ErrorKind::Permission => "permission",
-        ErrorKind::ZoneMissing => "zone-missing",
-        ErrorKind::ZoneAmbiguous => "zone-ambiguous",
-        ErrorKind::Conflict => "conflict",
-        ErrorKind::RateLimited { .. } => "rate-limited",
-        ErrorKind::Quota => "quota",
-        ErrorKind::Invalid => "invalid",
-        ErrorKind::Transient => "transient",
-        ErrorKind::Unsupported => "unsupported",
-        ErrorKind::Fatal => "fatal",
-    }
-}
 
 /// The `ensure` of `value` at `name`.
 pub(crate) fn ensure(name: &DnsName, value: &str) -> Change {

@@ -10,7 +10,7 @@ use crate::{ErrorKind, ProviderError};
 use super::Verdict;
 use super::bench::{Bench, Stop, failed, lock};
 use super::host::{apply_once, fails_as, mirror, wrong};
-use super::told::{absent, ensure, kind};
+use super::told::{absent, ensure};
 
 /// Nobody waits longer for a host that does not answer.
 const IMPATIENCE: Duration = Duration::from_millis(500);
@@ -80,7 +80,7 @@ async fn some_were_made(
         Some(error) => {
             lock(&bench.errors).push(error.clone());
             if error.kind != wanted {
-                let (seen, wanted) = (kind(error.kind), kind(wanted));
+                let (seen, wanted) = (error.kind.as_str(), wanted.as_str());
                 return failed(format!(
                     "the call fails as {seen}, wanted is {wanted}: {}",
                     error.message
@@ -112,7 +112,7 @@ pub(super) async fn lost(bench: &Bench<'_>) -> Verdict {
     if !error.outcome_unknown() {
         return failed(format!(
             "`apply` without a reply fails as {}, as if nothing had been done",
-            kind(error.kind)
+            error.kind.as_str()
         ));
     }
     lock(&bench.errors).push(error);

@@ -6,7 +6,7 @@ use crate::Held;
 use crate::record::{DnsName, Zone};
 
 use super::bench::{Bench, Stop, failed, lock, refused};
-use super::told::{absent, ensure, kind};
+use super::told::{absent, ensure};
 use super::{Case, Needs, Verdict};
 
 const GROUP: &str = "zones";
@@ -194,7 +194,7 @@ async fn missing(bench: &Bench<'_>) -> Verdict {
                 false => failed(format!(
                     "`apply` in {} fails as {}, as if it could work later: {}",
                     zone.name,
-                    kind(error.kind),
+                    error.kind.as_str(),
                     error.message
                 )),
             }
