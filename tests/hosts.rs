@@ -428,6 +428,37 @@ fn a_person_who_does_by_hand_what_renew_says() {
     assert_eq!(dns::txt(person.host.addr(), CHALLENGE), [""; 0]);
 }
 
+/// More certificates than an authority has seats.
+const BY_HAND: usize = 40;
+
+#[test]
+fn however_many_wait_for_a_person_another_one_is_issued() {
+    let program = Countersign::new("");
+    let host = host();
+    let key = host.key.write_keyfile(program.directory());
+    let pebble = Pebble::new(Version::Newest, host.addr()).start();
+    let providers = format!(
+        "manual: {{}}}}, office: {{rfc2136: {{server: \"{}\", tsig: {{keyfile: {}}}}}",
+        host.addr(),
+        key.display()
+    );
+    let by_hand = |n: usize| format!("  a{n}: {{names: [a{n}.example.test], provider: host}}\n");
+    configure(&program, &pebble, host.addr(), &providers, "");
+    let text = std::fs::read_to_string(program.path("countersign.yaml")).unwrap();
+    let others: String = (0..BY_HAND).map(by_hand).collect();
+    let text = text.replace(
+        "{names: [example.test",
+        "{provider: office, names: [example.test",
+    );
+    program.configure(&format!("{text}{others}"));
+    let daemon = program.start(&["run"]);
+    assert!(eventually(3 * WITHIN, || program.path("out").exists()));
+    expect_issued(&program, &pebble);
+    daemon.wait_for_nth("add by hand", BY_HAND).unwrap();
+    daemon.terminate();
+    daemon.finish().expect_code(0);
+}
+
 #[test]
 fn a_person_is_alerted_when_the_daemon_needs_something_done_by_hand() {
     let program = Countersign::new("");

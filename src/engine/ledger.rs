@@ -235,6 +235,11 @@ impl Entry {
         matches!(self.presence, Presence::Present | Presence::Again)
     }
 
+    /// Whether the host may have the value, although it is asked for it.
+    pub fn may_be_there(&self) -> bool {
+        self.was_left() || self.in_doubt()
+    }
+
     /// What the host calls the value, if it said so.
     pub fn handle(&self) -> Option<&str> {
         self.handle.as_deref()

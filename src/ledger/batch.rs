@@ -74,6 +74,12 @@ impl Batch {
         self.0.push((record.clone(), change));
     }
 
+    /// Whether it has `record` be there.
+    pub(super) fn ensures(&self, record: &RecordId) -> bool {
+        let mut all = self.0.iter();
+        all.any(|(it, change)| it == record && change.verb == Verb::Ensure)
+    }
+
     /// The changes.
     pub(super) fn changes(&self) -> impl Iterator<Item = &Change> {
         self.0.iter().map(|(_, change)| change)

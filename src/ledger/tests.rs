@@ -274,6 +274,28 @@ async fn a_name_with_room_for_one_value_has_the_next_one_wait_for_it() {
 }
 
 #[tokio::test]
+async fn a_value_that_is_written_again_does_not_push_out_the_other_one() {
+    let host = Host::new(RecordModel::Slots(2));
+    let ledger = ledger(&[("host", &host)], Clock::system()).await;
+    let (a, b) = (record("host", "", "a"), record("host", "", "b"));
+    ledger.present(owner(1), a.clone(), 60).await.unwrap();
+    // Its reply is lost: it may be there, and a second one of it would take the place of `a`.
+    host.answer([Answer::Refuse(ErrorKind::Transient)]);
+    let lost = ledger.present(owner(2), b.clone(), 60).await;
+    assert!(matches!(lost, Err(PresentError::Provider(_))), "{lost:?}");
+    ledger.present(owner(2), b.clone(), 60).await.unwrap();
+    assert_eq!(host.changes()[..2], [["+a"], ["+b"]]);
+    assert_eq!(host.changes()[2], ["+b", "+a"]);
+    // One that is not there for certain is written alone.
+    ledger.release(owner(1), a).await.unwrap();
+    assert!(ledger.quiet(Duration::from_secs(10)).await.is_empty());
+    let c = record("host", "", "c");
+    ledger.present(owner(3), c, 60).await.unwrap();
+    assert_eq!(host.changes().last().unwrap(), &["+c"]);
+    ledger.release(owner(2), b).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_zone_at_two_hosts_is_written_at_both() {
     let (one, other) = (Host::new(RecordModel::Value), Host::new(RecordModel::Value));
     let ledger = ledger(&[("one", &one), ("other", &other)], Clock::system()).await;

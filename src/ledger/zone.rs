@@ -1,6 +1,6 @@
 //! The task of one zone: one batch in flight, everything else waits and joins the next one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::settle::settled;
 use super::{Approaching, ClearError, Inner, Leaving, PREFIX, PresentError, key};
 use crate::engine::EffectId;
 use crate::engine::attempt::TTL;
-use crate::engine::ledger::{Effect, Entry, Event, Owner, RecordId};
+use crate::engine::ledger::{Effect, Entry, Event, Owner, RecordId, State};
 use crate::measure::{self, Call};
 use crate::store::{Keep, Saved, Session, StoreError, Write};
 use crate::supervise;
@@ -259,6 +259,9 @@ impl ZoneTask {
                 _ => {}
             }
         }
+        if room.is_limited() {
+            self.write_together(&mut batch);
+        }
         let left = self.left(batch.changes().map(|change| &change.name));
         let clock = self.clock.clone();
         let (provider, zone) = self.at.clone();
@@ -317,6 +320,21 @@ impl ZoneTask {
             });
         }
         self.look(&*host, looks).await;
+    }
+
+    /// A value that is written once more takes the place of another one at its name: those are written once more too, and
+    /// then each has one place again.
+    fn write_together(&self, batch: &mut Batch) {
+        let all = self.entries.values().map(|entry| &entry.value);
+        let (asked, others): (Vec<&Entry>, Vec<&Entry>) =
+            all.partition(|it| batch.ensures(&it.record));
+        let again = asked.into_iter().filter(|it| it.may_be_there());
+        let at: BTreeSet<&DnsName> = again.map(|it| &it.record.name).collect();
+        for entry in others.into_iter().filter(|it| it.state() == State::Present) {
+            if at.contains(&entry.record.name) {
+                batch.ensure(&entry.record, TTL);
+            }
+        }
     }
 
     /// Takes `record`, which is at the host, for a value that is to go now, unless somebody wants it.
@@ -524,6 +542,11 @@ impl Room {
             *taken.entry(entry.record.name.clone()).or_default() += 1;
         }
         Self { slots, taken }
+    }
+
+    /// Whether there is a limit.
+    fn is_limited(&self) -> bool {
+        self.slots.is_some()
     }
 
     /// Whether there is room for `entry`, which then is taken.

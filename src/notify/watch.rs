@@ -50,7 +50,8 @@ impl Notifier {
     pub fn start(shared: Arc<Shared>) -> Self {
         let (configured, reloads) = unbounded_channel();
         let (rounds, stop) = (Rounds::default(), CancellationToken::new());
-        let told = shared.watchers.listen();
+        let told = (shared.watchers)
+            .listen_for(|it| matches!(it, Progress::Finished(_) | Progress::ByHand(_)));
         let watch = Watch::new(shared, rounds.clone(), stop.clone());
         Self {
             configured,
@@ -190,9 +191,7 @@ impl Watch {
                 }
                 Some(taken) = self.heard.recv() => self.note(taken).await,
                 // What it came to is saved by then.
-                Some((name, progress)) = told.recv() => if matches!(progress, Progress::Finished(_) | Progress::ByHand(_)) {
-                    self.look(&name).await;
-                },
+                Some((name, _)) = told.recv() => self.look(&name).await,
                 () = clock.sleep(pause) => self.look_at_due().await,
             }
             self.tell_health();

@@ -35,6 +35,9 @@ pub struct Turn {
     pub domain: String,
 }
 
+/// Where somebody stands in a queue: when the present certificate ends, and the name.
+type Place = (Option<Timestamp>, CertificateName);
+
 /// Who waits for what.
 #[derive(Default)]
 pub struct Plan {
@@ -46,11 +49,13 @@ pub struct Plan {
     /// Those who are.
     put_off: BTreeSet<CertificateName>,
     /// Those who wait until an authority can be used again, by authority, the most urgent first.
-    waiting: BTreeMap<String, BTreeSet<(Option<Timestamp>, CertificateName)>>,
+    waiting: BTreeMap<String, BTreeSet<Place>>,
     /// Those whose time has come, by authority, the most urgent first.
-    ready: BTreeMap<Option<String>, BTreeSet<(Option<Timestamp>, CertificateName)>>,
+    ready: BTreeMap<Option<String>, BTreeSet<Place>>,
     /// Those at work.
     at_work: BTreeMap<CertificateName, Turn>,
+    /// Those of them that wait for a person.
+    standing: BTreeSet<CertificateName>,
     /// Those that are given no turn for now, and by how many.
     held: BTreeMap<CertificateName, usize>,
 }
@@ -157,38 +162,48 @@ impl Plan {
                 false => best,
             }
         });
-        let queue = self.ready.get_mut(&authority)?;
         let mut crowds: HashMap<&str, usize> = HashMap::new();
-        for turn in self.at_work.values() {
-            if turn.authority == authority {
-                *crowds.entry(&turn.domain).or_default() += 1;
-            }
+        for turn in self.seated(&authority) {
+            *crowds.entry(&turn.domain).or_default() += 1;
         }
         let crowded = |domain: &str| crowds.get(domain).is_some_and(|many| *many >= SHARE);
+        let queue = self.ready.get(&authority)?;
         let first = queue
             .iter()
             .take(LOOKED_AT)
             .find(|(_, name)| !crowded(&self.turns[name].domain))
             .or(queue.first())
             .cloned()?;
-        queue.remove(&first);
-        if queue.is_empty() {
-            self.ready.remove(&authority);
-        }
+        self.leave_queue(&authority, &first);
         let (_, name) = first;
         self.wait_no_more(&name);
         self.at_work.insert(name.clone(), self.turns[&name].clone());
         Some(name)
     }
 
-    /// `name` has left its seat; what it wants next is to be set.
+    /// `name` is at work no more; what it wants next is to be set.
     pub fn ended(&mut self, name: &CertificateName) {
         self.at_work.remove(name);
+        self.standing.remove(name);
+    }
+
+    /// `name`, if it is at work, waits for a person, which may take days: its seat is free for others meanwhile, and what
+    /// it does afterwards it does without one.
+    pub fn stand_up(&mut self, name: &CertificateName) {
+        if self.at_work.contains_key(name) {
+            self.standing.insert(name.clone());
+        }
     }
 
     fn seats(&self, authority: &Option<String>) -> usize {
-        let same = |turn: &&Turn| turn.authority == *authority;
-        self.at_work.values().filter(same).count()
+        self.seated(authority).count()
+    }
+
+    fn seated(&self, authority: &Option<String>) -> impl Iterator<Item = &Turn> {
+        let sits = |(name, turn): &(&CertificateName, &Turn)| {
+            turn.authority == *authority && !self.standing.contains(*name)
+        };
+        self.at_work.iter().filter(sits).map(|(_, turn)| turn)
     }
 
     fn take_out(&mut self, name: &CertificateName) {
@@ -198,13 +213,18 @@ impl Plan {
         self.later.remove(&(turn.at, name.clone()));
         self.put_off.remove(name);
         let place = (turn.ends, name.clone());
-        if let Some(queue) = self.ready.get_mut(&turn.authority) {
-            queue.remove(&place);
+        let authority = turn.authority.clone();
+        self.leave_queue(&authority, &place);
+        self.wait_no_more(name);
+    }
+
+    fn leave_queue(&mut self, authority: &Option<String>, place: &Place) {
+        if let Some(queue) = self.ready.get_mut(authority) {
+            queue.remove(place);
             if queue.is_empty() {
-                self.ready.remove(&turn.authority);
+                self.ready.remove(authority);
             }
         }
-        self.wait_no_more(name);
     }
 
     fn wait_no_more(&mut self, name: &CertificateName) {
@@ -305,6 +325,30 @@ mod tests {
         assert_eq!(started(&mut plan, 0), ["b"]);
         plan.ended(&name("a0"));
         assert_eq!(started(&mut plan, 0).len(), 1);
+    }
+
+    #[test]
+    fn who_waits_for_a_person_has_no_seat_and_begins_no_second_time() {
+        let mut plan = Plan::default();
+        for n in 0..100 {
+            plan.set(name(&format!("a{n}")), turn(0, Some(1), "ca", "a.test"));
+        }
+        let first = started(&mut plan, 0);
+        assert_eq!(first.len(), PARALLEL);
+        for name in &first {
+            plan.stand_up(&CertificateName::parse(name).unwrap());
+        }
+        let second = started(&mut plan, 0);
+        assert_eq!(second.len(), PARALLEL);
+        assert!(first.iter().all(|name| !second.contains(name)));
+        // It takes nobody's place when it ends, and has a seat like others the next time.
+        plan.ended(&name(&first[0]));
+        assert!(started(&mut plan, 0).is_empty());
+        plan.stand_up(&name(&first[0]));
+        plan.set(name(&first[0]), turn(0, None, "ca", "a.test"));
+        plan.ended(&name(&second[0]));
+        assert_eq!(started(&mut plan, 0), [first[0].clone()]);
+        assert!(started(&mut plan, 0).is_empty());
     }
 
     #[test]

@@ -52,19 +52,26 @@ pub struct Watchers(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
-    listeners: Vec<UnboundedSender<Told>>,
+    listeners: Vec<(Wanted, UnboundedSender<Told>)>,
     /// The step that each one at work is at.
     at_work: BTreeMap<CertificateName, Step>,
 }
 
 /// One thing that happened, and to whom.
 pub type Told = (CertificateName, Progress);
+/// Whether somebody wants to hear of it.
+type Wanted = fn(&Progress) -> bool;
 
 impl Watchers {
     /// Everything that happens from now on.
     pub fn listen(&self) -> UnboundedReceiver<Told> {
+        self.listen_for(|_| true)
+    }
+
+    /// What is `wanted` of everything that happens from now on.
+    pub fn listen_for(&self, wanted: Wanted) -> UnboundedReceiver<Told> {
         let (listener, told) = mpsc::unbounded_channel();
-        self.inner().listeners.push(listener);
+        self.inner().listeners.push((wanted, listener));
         told
     }
 
@@ -87,8 +94,11 @@ impl Watchers {
             _ => {}
         }
         // Whoever has stopped listening misses nothing.
-        (inner.listeners)
-            .retain(|listener| listener.send((name.clone(), progress.clone())).is_ok());
+        let told = |wanted: Wanted, listener: &UnboundedSender<Told>| match wanted(&progress) {
+            true => listener.send((name.clone(), progress.clone())).is_ok(),
+            false => !listener.is_closed(),
+        };
+        (inner.listeners).retain(|(wanted, listener)| told(*wanted, listener));
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use countersign_providers::clock::later;
 use jiff::Timestamp;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tracing::Instrument;
@@ -19,7 +20,7 @@ use super::job::{self, Job};
 use super::looking;
 use super::outages::Outages;
 use super::plan::{Plan, Turn};
-use super::progress::Progress;
+use super::progress::{Progress, Told};
 use super::shared::Shared;
 use super::stop::Stop;
 use super::worker::is_interruption;
@@ -86,11 +87,20 @@ pub async fn pass(
             let job = jobs.remove(&name);
             crew.begin(name, job);
         }
-        let Some((name, result)) = crew.ended().await else {
-            return Ok(report);
-        };
-        crew.plan.remove(&name);
-        report.push((name, result));
+        tokio::select! {
+            biased;
+            Some((name, _)) = crew.by_hand.recv() => crew.plan.stand_up(&name),
+            // Only the joining may be cut off.
+            joined = crew.tasks.join_next_with_id() => {
+                let Some(joined) = joined else {
+                    return Ok(report);
+                };
+                if let Some((name, result)) = crew.heard(joined).await {
+                    crew.plan.remove(&name);
+                    report.push((name, result));
+                }
+            }
+        }
     }
 }
 
@@ -204,6 +214,7 @@ pub async fn serve(
                     crew.look(selection, reply);
                 }
             },
+            Some((name, _)) = crew.by_hand.recv() => crew.plan.stand_up(&name),
             Some(looked) = crew.looks.join_next_with_id() => crew.hurry(looked).await,
             // Only the joining may be cut off by another branch, not what is made of it.
             Some(joined) = crew.tasks.join_next_with_id() => {
@@ -224,7 +235,11 @@ pub async fn serve(
     }
     watch.close(&crew.shared).await;
     let clock = crew.shared.clock.clone();
-    let all = async { while crew.ended().await.is_some() {} };
+    let all = async {
+        while let Some(joined) = crew.tasks.join_next_with_id().await {
+            crew.heard(joined).await;
+        }
+    };
     clock.timeout(DRAIN, all).await;
 }
 
@@ -264,11 +279,14 @@ struct Crew {
     look_again: BTreeSet<CertificateName>,
     /// Those at work that are configured no more and only give up what they have.
     leaving: BTreeSet<CertificateName>,
+    /// Those at work for which a person is to do something.
+    by_hand: UnboundedReceiver<Told>,
     stop: Stop,
 }
 
 impl Crew {
     fn new(shared: Arc<Shared>, stop: Stop) -> Self {
+        let by_hand = (shared.watchers).listen_for(|it| matches!(it, Progress::ByHand(_)));
         Self {
             shared,
             plan: Plan::default(),
@@ -280,6 +298,7 @@ impl Crew {
             stops: BTreeMap::new(),
             look_again: BTreeSet::new(),
             leaving: BTreeSet::new(),
+            by_hand,
             stop,
         }
     }
@@ -316,12 +335,6 @@ impl Crew {
             work.instrument(span)
         });
         self.names.insert(task.id(), name);
-    }
-
-    /// The next one that ends, and what came of it; `None` when nobody is at work.
-    async fn ended(&mut self) -> Option<(CertificateName, Result<(), Failure>)> {
-        let joined = self.tasks.join_next_with_id().await?;
-        self.heard(joined).await
     }
 
     /// What came of one that has ended.

@@ -10,7 +10,7 @@ use crate::{Context, ErrorKind, ProviderError};
 
 use super::credentials::Credentials;
 use super::error::{Blame, Call, is_throttling};
-use super::sets::{TxtSet, has_passed, plain_name, surely_before};
+use super::sets::{Quoted, Txt, has_passed, plain_name, surely_before};
 use super::sign::Service;
 use super::xml::{self, Changed, RecordSet, Refusal, Sets, Step, ZoneDetails, Zones};
 
@@ -145,8 +145,8 @@ impl<'a> Api<'a> {
         &self,
         zone: &Zone,
         names: &[&DnsName],
-    ) -> Result<Vec<Option<TxtSet>>, ProviderError> {
-        let mut sets: Vec<Option<TxtSet>> = names.iter().map(|_| None).collect();
+    ) -> Result<Vec<Option<Txt>>, ProviderError> {
+        let mut sets: Vec<Option<Txt>> = names.iter().map(|_| None).collect();
         let mut order: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
         order.sort_by_cached_key(|name| reversed(name));
         let mut lists: Vec<(&str, Option<String>)> = Vec::new();
@@ -167,7 +167,7 @@ impl<'a> Api<'a> {
         zone: &Zone,
         first: &str,
         names: &[&DnsName],
-        sets: &mut [Option<TxtSet>],
+        sets: &mut [Option<Txt>],
     ) -> Result<Option<String>, ProviderError> {
         let blame = self.blame(Call::ListSets, format!("zone {} ({})", zone.name, zone.id));
         let mut identifier = None;
@@ -293,7 +293,7 @@ impl<'a> Api<'a> {
 }
 
 /// The set as it can be replaced; some cannot.
-fn txt_set(set: &RecordSet, name: &DnsName) -> Result<TxtSet, ProviderError> {
+fn txt_set(set: &RecordSet, name: &DnsName) -> Result<Txt, ProviderError> {
     let refuse = |what: &str, hint: &str| {
         let message = format!("the TXT record set at {name} {what}, which is left alone");
         Err(ProviderError::new(ErrorKind::Invalid, message).hint(hint))
@@ -305,10 +305,10 @@ fn txt_set(set: &RecordSet, name: &DnsName) -> Result<TxtSet, ProviderError> {
         );
     }
     match set.ttl {
-        Some(ttl) => Ok(TxtSet {
+        Some(ttl) => Ok(Txt {
             ttl,
             values: (set.resource_records.all.iter())
-                .map(|record| record.value.clone())
+                .map(|record| Quoted(record.value.clone()))
                 .collect(),
         }),
         None => refuse(

@@ -1,13 +1,12 @@
 //! One batch of changes: the first try with what is believed, a look at what was otherwise, and the second try.
 
-use std::collections::BTreeMap;
-
 use crate::record::{Change, DnsName, RrSet, Zone};
+use crate::wanted::{Wanted, wanted};
 use crate::{ErrorKind, ProviderError, Receipt};
 
 use super::api::Api;
 use super::error::overtaken;
-use super::sets::{TxtSet, after, replace};
+use super::sets::{Txt, replace};
 use super::xml::Step;
 
 /// The most values in one request, in all its steps (API reference, "Quotas": 1,000 ResourceRecord elements).
@@ -39,7 +38,7 @@ pub(super) async fn apply(
     let Some(names) = overtaken(&refusal) else {
         return Err(blame.bad_batch(&refusal));
     };
-    let is_named = |node: &Node<'_>| names.iter().any(|name| name == node.name.as_str());
+    let is_named = |node: &Node| names.iter().any(|name| name == node.name.as_str());
     let none_is_named = !nodes.iter().any(is_named);
     read(api, zone, &mut nodes, |node| {
         none_is_named || is_named(node)
@@ -56,24 +55,20 @@ pub(super) async fn apply(
 }
 
 /// One name of a batch: what is asked for there, and what is there as far as that is known.
-struct Node<'a> {
-    name: &'a DnsName,
-    changes: Vec<&'a Change>,
-    before: Option<TxtSet>,
+struct Node {
+    name: DnsName,
+    wanted: Wanted,
+    before: Option<Txt>,
     /// Whether `before` was read, and not only believed.
     is_read: bool,
 }
 
-impl<'a> Node<'a> {
-    fn all(changes: &'a [Change], believed: &[RrSet]) -> Vec<Self> {
-        let mut by_name: BTreeMap<&DnsName, Vec<&Change>> = BTreeMap::new();
-        for change in changes {
-            by_name.entry(&change.name).or_default().push(change);
-        }
-        let nodes = by_name.into_iter().map(|(name, changes)| Self {
+impl Node {
+    fn all(changes: &[Change], believed: &[RrSet]) -> Vec<Self> {
+        let nodes = wanted(changes).into_iter().map(|(name, wanted)| Self {
+            before: (believed.iter().find(|set| set.name == name)).and_then(Txt::believed),
             name,
-            changes,
-            before: (believed.iter().find(|set| set.name == *name)).and_then(TxtSet::believed),
+            wanted,
             is_read: false,
         });
         nodes.collect()
@@ -83,8 +78,8 @@ impl<'a> Node<'a> {
         self.before.is_none() && self.after().is_none()
     }
 
-    fn after(&self) -> Option<TxtSet> {
-        after(self.before.as_ref(), &self.changes)
+    fn after(&self) -> Option<Txt> {
+        Txt::after(self.before.as_ref(), &self.wanted)
     }
 
     /// What has to be sent for it. What is believed is sent even when it is as it should be: that is how it is proved.
@@ -93,21 +88,21 @@ impl<'a> Node<'a> {
         if self.is_read && self.before == after {
             return Vec::new();
         }
-        replace(self.name, self.before.clone(), after)
+        replace(&self.name, self.before.clone(), after)
     }
 }
 
 async fn read(
     api: &Api<'_>,
     zone: &Zone,
-    nodes: &mut [Node<'_>],
-    which: impl Fn(&Node<'_>) -> bool,
+    nodes: &mut [Node],
+    which: impl Fn(&Node) -> bool,
 ) -> Result<(), ProviderError> {
-    let nodes: Vec<&mut Node<'_>> = nodes.iter_mut().filter(|node| which(node)).collect();
+    let nodes: Vec<&mut Node> = nodes.iter_mut().filter(|node| which(node)).collect();
     if nodes.is_empty() {
         return Ok(());
     }
-    let names: Vec<&DnsName> = nodes.iter().map(|node| node.name).collect();
+    let names: Vec<&DnsName> = nodes.iter().map(|node| &node.name).collect();
     let sets = api.sets(zone, &names).await?;
     for (node, set) in nodes.into_iter().zip(sets) {
         node.before = set;
@@ -117,7 +112,7 @@ async fn read(
 }
 
 /// The steps for all nodes; `None` when there are none. A batch that is too large is refused, and then comes in parts.
-fn steps(nodes: &[Node<'_>], zone: &Zone) -> Result<Option<Vec<Step>>, ProviderError> {
+fn steps(nodes: &[Node], zone: &Zone) -> Result<Option<Vec<Step>>, ProviderError> {
     let steps: Vec<Step> = nodes.iter().flat_map(Node::steps).collect();
     let values = || {
         let sets = steps.iter().map(|step| &step.resource_record_set);
@@ -138,7 +133,7 @@ fn steps(nodes: &[Node<'_>], zone: &Zone) -> Result<Option<Vec<Step>>, ProviderE
 }
 
 /// The nodes, for sentences.
-fn what(nodes: &[Node<'_>], zone: &Zone) -> String {
+fn what(nodes: &[Node], zone: &Zone) -> String {
     let Zone { name, id } = zone;
     match nodes {
         [node] => format!("TXT at {} in zone {name} ({id})", node.name),
@@ -151,6 +146,8 @@ mod tests {
     use super::*;
     use crate::contract::{absent, ensure};
     use crate::route53::BATCH;
+    use crate::route53::sets::Quoted;
+    use crate::txt_set::Written as _;
 
     fn name(label: &str) -> DnsName {
         DnsName::parse(&format!("{label}.example.test")).unwrap()
@@ -185,9 +182,9 @@ mod tests {
     fn what_does_not_fit_is_refused_with_its_size() {
         let changes = [ensure(&name("a"), "x")];
         let mut nodes = Node::all(&changes, &[]);
-        nodes[0].before = Some(TxtSet {
+        nodes[0].before = Some(Txt {
             ttl: 60,
-            values: (0..600).map(|i| format!("\"{i}\"")).collect(),
+            values: (0..600).map(|i| Quoted::of(&i.to_string())).collect(),
         });
         let error = steps(&nodes, &zone()).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Invalid);

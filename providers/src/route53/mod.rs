@@ -29,6 +29,7 @@ use crate::{
 
 use api::Api;
 use credentials::Credentials;
+use sets::Txt;
 use sign::Service;
 
 /// As many changes fit into one request, and replacing the sets of as many names that have some other values each.
@@ -222,12 +223,10 @@ impl Provider for Route53 {
         }
         let wanted: Vec<&DnsName> = names.iter().collect();
         let sets = self.api(context).await?.sets(zone, &wanted).await?;
-        let observed = names.iter().zip(sets).map(|(name, set)| RrSet {
-            name: name.clone(),
-            ttl: set.as_ref().map(|set| set.ttl),
-            values: set.map(|set| set.texts()).unwrap_or_default(),
-        });
-        Ok(observed.collect())
+        let observed = names.iter().zip(&sets);
+        Ok(observed
+            .map(|(name, set)| Txt::observed(name, set.as_ref()))
+            .collect())
     }
 
     async fn apply(

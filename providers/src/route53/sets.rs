@@ -1,72 +1,36 @@
 //! TXT sets as Route 53 writes them, and what takes one from what it is to what it should be. Pure.
 //!
 //! A set is replaced as a whole: the old one is stated exactly, values and TTL, so that the replacement is refused when
-//! somebody else changed it in between. Values that are not ours go back exactly as they were read.
+//! somebody else changed it in between.
 
-use crate::record::{Change, DnsName, RrSet, Verb};
+use crate::record::DnsName;
+use crate::txt_set::{TxtSet, Written};
 
 use super::xml::{Action, Record, RecordSet, Records, Step};
 
 /// The longest character-string (RFC 1035 section 3.3).
 const MAX_STRING: usize = 255;
 
-/// A TXT set.
+/// A value as it stands in Route 53: character-strings in quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TxtSet {
-    pub(super) ttl: u32,
-    /// Character-strings in quotes, as they stand in Route 53.
-    pub(super) values: Vec<String>,
-}
+pub(super) struct Quoted(pub(super) String);
 
-impl TxtSet {
-    /// What the core left at a name, as this plug-in would have written it; `None` where it left nothing.
-    pub(super) fn believed(set: &RrSet) -> Option<Self> {
-        let values: Vec<String> = set.values.iter().map(|value| quote(value)).collect();
-        let ttl = set.ttl?;
-        (!values.is_empty()).then_some(Self { ttl, values })
+impl Written for Quoted {
+    fn of(text: &str) -> Self {
+        Self(quote(text))
     }
 
-    /// The values without their quotes.
-    pub(super) fn texts(&self) -> Vec<String> {
-        let texts = self.values.iter().map(|value| unquote(value));
-        texts
-            .map(|text| String::from_utf8_lossy(&text).into_owned())
-            .collect()
-    }
-
-    fn holds(&self, text: &str) -> bool {
-        (self.values.iter()).any(|value| unquote(value) == text.as_bytes())
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&unquote(&self.0)).into_owned()
     }
 }
 
-/// What `changes`, all of one name, make of `before`; `None` where nothing is left.
-pub(super) fn after(before: Option<&TxtSet>, changes: &[&Change]) -> Option<TxtSet> {
-    let mut set = before.cloned();
-    for change in changes {
-        match change.verb {
-            Verb::Ensure => {
-                let set = set.get_or_insert_with(|| TxtSet {
-                    ttl: change.ttl,
-                    values: Vec::new(),
-                });
-                if !set.holds(&change.value) {
-                    set.values.push(quote(&change.value));
-                }
-            }
-            Verb::Absent => {
-                if let Some(set) = &mut set {
-                    (set.values).retain(|value| unquote(value) != change.value.as_bytes());
-                }
-                set = set.filter(|set| !set.values.is_empty());
-            }
-        }
-    }
-    set
-}
+/// A TXT set there.
+pub(super) type Txt = TxtSet<Quoted>;
 
 /// The steps that replace `before` by `after`, and that are refused unless `before` is what is there.
-pub(super) fn replace(name: &DnsName, before: Option<TxtSet>, after: Option<TxtSet>) -> Vec<Step> {
-    let step = |action, set: TxtSet| Step {
+pub(super) fn replace(name: &DnsName, before: Option<Txt>, after: Option<Txt>) -> Vec<Step> {
+    let step = |action, set: Txt| Step {
         action,
         resource_record_set: RecordSet {
             name: format!("{name}."),
@@ -75,7 +39,7 @@ pub(super) fn replace(name: &DnsName, before: Option<TxtSet>, after: Option<TxtS
             ttl: Some(set.ttl),
             resource_records: Records {
                 all: (set.values.into_iter())
-                    .map(|value| Record { value })
+                    .map(|Quoted(value)| Record { value })
                     .collect(),
             },
         },
@@ -86,7 +50,7 @@ pub(super) fn replace(name: &DnsName, before: Option<TxtSet>, after: Option<TxtS
 }
 
 /// `text` as character-strings in quotes; what is not printable ASCII as three octal digits.
-pub(super) fn quote(text: &str) -> String {
+fn quote(text: &str) -> String {
     if text.is_empty() {
         return "\"\"".to_owned();
     }
@@ -109,7 +73,7 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// The octets that character-strings stand for, joined (RFC 8555 section 8.4). A word without quotes is one too.
-pub(super) fn unquote(value: &str) -> Vec<u8> {
+fn unquote(value: &str) -> Vec<u8> {
     let mut octets = Vec::with_capacity(value.len());
     let mut in_quotes = false;
     let mut rest = value.as_bytes();
@@ -185,22 +149,14 @@ pub(super) fn has_passed(first: &str, next: Option<&str>, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{absent, ensure};
 
     fn name() -> DnsName {
         DnsName::parse("_acme-challenge.example.test").unwrap()
     }
 
-    fn set(ttl: u32, values: &[&str]) -> Option<TxtSet> {
-        Some(TxtSet {
-            ttl,
-            values: values.iter().map(|&value| value.to_owned()).collect(),
-        })
-    }
-
-    fn applied(before: Option<TxtSet>, changes: &[Change]) -> Option<TxtSet> {
-        let changes: Vec<&Change> = changes.iter().collect();
-        after(before.as_ref(), &changes)
+    fn set(ttl: u32, values: &[&str]) -> Option<Txt> {
+        let values = values.iter().map(|&it| Quoted(it.to_owned())).collect();
+        Some(Txt { ttl, values })
     }
 
     #[test]
@@ -231,35 +187,6 @@ mod tests {
         assert_eq!(unquote("\"a\\052b\\\"\\\\\""), b"a*b\"\\");
         assert_eq!(unquote("\"\\777\\9\\"), b"7779");
         assert_eq!(unquote("\\"), b"");
-    }
-
-    #[test]
-    fn foreign_values_and_their_ttl_stay_as_they_were_written() {
-        let theirs = ["\"v=spf1\" \"-all\"", "bare", "\"\\052\""];
-        let before = set(777, &theirs);
-        let both = applied(before.clone(), &[ensure(&name(), "ours")]);
-        let wanted = set(777, &[&theirs[..], &["\"ours\""]].concat());
-        assert_eq!(both, wanted);
-        assert_eq!(applied(both, &[absent(&name(), "ours")]), before);
-    }
-
-    #[test]
-    fn a_value_is_known_however_it_is_quoted_and_is_never_there_twice() {
-        let before = set(60, &["\"ou\" \"rs\""]);
-        assert_eq!(applied(before.clone(), &[ensure(&name(), "ours")]), before);
-        assert_eq!(applied(before, &[absent(&name(), "ours")]), None);
-        let twice = [ensure(&name(), "a"), ensure(&name(), "a")];
-        assert_eq!(applied(None, &twice), set(60, &["\"a\""]));
-    }
-
-    #[test]
-    fn changes_of_one_name_count_in_their_order() {
-        let swap = [absent(&name(), "old"), ensure(&name(), "new")];
-        assert_eq!(applied(set(5, &["\"old\""]), &swap), set(60, &["\"new\""]));
-        let rotate = [ensure(&name(), "new"), absent(&name(), "old")];
-        assert_eq!(applied(set(5, &["\"old\""]), &rotate), set(5, &["\"new\""]));
-        let undone = [ensure(&name(), "a"), absent(&name(), "a")];
-        assert_eq!(applied(None, &undone), None);
     }
 
     #[test]

@@ -144,7 +144,8 @@ async fn one_that_is_configured_again_begins_after_what_it_had_is_given_up() {
         assert!(crew.plan.turn(&rests).is_none(), "{configured}");
         assert_eq!(crew.tasks.len(), 1);
     }
-    let (ended, result) = crew.ended().await.unwrap();
+    let joined = crew.tasks.join_next_with_id().await.unwrap();
+    let (ended, result) = crew.heard(joined).await.unwrap();
     crew.plan_again(ended, result.is_ok()).await;
     assert!(crew.plan.turn(&rests).is_some());
     assert!(crew.tasks.is_empty());
