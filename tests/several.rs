@@ -11,6 +11,7 @@ use crate::support::{dns, ports, zone};
 
 const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
+const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 4));
 const CHALLENGE: &str = "_acme-challenge.example.test";
 
 /// Two primaries of one zone, each with a foreign value of its own.
@@ -101,11 +102,49 @@ fn what_a_list_of_providers_names_is_written_at_all_of_them() {
 }
 
 #[test]
-fn where_nothing_tells_two_holders_apart_nobody_is_written_to() {
+fn a_delegation_that_names_two_holders_is_written_to_both() {
     let stage = Stage::start();
     let program = stage.countersign("key: p256");
-    let refused = program.run(&["renew"]).expect_code(1);
-    let said = "the providers one, other all hold the zone example.test, and nothing tells which of them serves it";
-    assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    program.run(&["renew"]).expect_code(0);
+    let names = ["example.test", "*.example.test"];
+    judge(
+        &program.path("out"),
+        &stage.pebble.issuing_root_pem(),
+        &names,
+    );
     stage.expect_clean();
+    let history = program.run(&["history", "example"]).expect_code(0).stdout;
+    assert!(history.contains("of provider one and other"), "{history}");
+}
+
+/// One that has the zone for itself alone, with servers of its own.
+#[test]
+fn a_holder_whose_zone_names_other_servers_than_the_delegation_is_not_written_to() {
+    let stage = Stage::start();
+    let port = ports::free();
+    let inside = zone::text(
+        "example.test",
+        &[INSIDE],
+        "_acme-challenge 120 TXT inside\n",
+    );
+    let inside = inside.replace("ns1", "inside");
+    add_loopback(INSIDE);
+    let grant = format!("grant acme name {CHALLENGE} TXT;");
+    let zone = Zone::primary("example.test", inside).update_policy(&grant);
+    let bind = Bind::new().listen(INSIDE).port(port.number());
+    let bind = bind.key(&stage.key).zone(zone).start();
+    let program = stage.countersign("key: p256");
+    let text = std::fs::read_to_string(program.config()).unwrap();
+    let third = format!(
+        "providers:\n  inside: {{rfc2136: {{server: \"{}\", tsig: {{name: {}, algorithm: {}, secret: {{file: \"{{dir}}/tsig\"}}}}}}}}",
+        bind.addr(),
+        stage.key.name,
+        stage.key.algorithm
+    );
+    program.configure(&text.replacen("providers:", &third, 1));
+    program.run(&["renew"]).expect_code(0);
+    stage.expect_clean();
+    assert_eq!(dns::txt(bind.addr(), CHALLENGE), ["inside"]);
+    let history = program.run(&["history", "example"]).expect_code(0).stdout;
+    assert!(history.contains("of provider one and other"), "{history}");
 }

@@ -97,6 +97,17 @@ impl Provider for Guard {
         self.leave(&context, false, zones)
     }
 
+    async fn nameservers(
+        &self,
+        zone: &Zone,
+        context: &Context,
+    ) -> Result<Vec<DnsName>, ProviderError> {
+        let context = self.enter(context)?;
+        let nameservers = self.plugin.nameservers(zone, &context).await;
+        // Most plug-ins have none to ask for.
+        self.leave(&context, false, nameservers)
+    }
+
     async fn observe(
         &self,
         zone: &Zone,

@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 
 use crate::clock::{Clock, between};
 use crate::exchange::{self, Unreached};
+use crate::meter::LONGEST_PAUSE;
 use crate::secret::{Secret, SecretSource, hide};
 use crate::words::printable;
 use crate::{Context, ErrorKind, ProviderError, tls};
@@ -312,9 +313,10 @@ impl Reply {
         })
     }
 
-    /// How long the host wants to be left alone.
+    /// How long the host wants to be left alone, within reason.
     pub fn retry_after(&self, clock: &Clock) -> Option<Duration> {
-        exchange::retry_after(&self.headers, clock.now())
+        let after = exchange::retry_after(&self.headers, clock.now());
+        after.map(|after| after.min(LONGEST_PAUSE))
     }
 
     /// What a status means where the host's own code says nothing.

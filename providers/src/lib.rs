@@ -59,6 +59,17 @@ pub trait Provider: Send + Sync {
     /// that knows single names only gives the name itself for a zone.
     async fn zones(&self, name: &DnsName, context: &Context) -> Result<Vec<Held>, ProviderError>;
 
+    /// The servers that the host has for `zone`, where [`Held::nameservers`] does not say so: what a delegation to this
+    /// host names. It is asked when several zones hold a name. Nothing of a host that does not say.
+    async fn nameservers(
+        &self,
+        zone: &Zone,
+        context: &Context,
+    ) -> Result<Vec<DnsName>, ProviderError> {
+        let _ = (zone, context);
+        Ok(Vec::new())
+    }
+
     /// The TXT RRset at each of `names`, as the host itself holds it (never through a cache). Every name asked
     /// for is answered, with no values where there is no RRset.
     async fn observe(
@@ -109,8 +120,8 @@ pub trait Provider: Send + Sync {
 pub struct Held {
     /// The zone.
     pub zone: Zone,
-    /// The servers that the host has for it, where it says so: what a delegation to this host names. It tells zones of
-    /// one name apart.
+    /// The servers that the host has for it, where it says so with the zone: what a delegation to this host names. It
+    /// tells zones of one name apart.
     pub nameservers: Vec<DnsName>,
     /// Whether the host would say so of any zone, since it does not know which it holds.
     pub is_claim: bool,

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 
+/// A pause that a DNS host asks for beyond this is taken as this: nothing may be put off for days by one header.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+
 /// So many requests at once, and then one more after each pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {

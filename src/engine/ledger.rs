@@ -295,6 +295,7 @@ impl Entry {
         };
         self.asked_here = true;
         self.awaited = true;
+        self.removed = None;
     }
 
     fn ensured(&mut self, now: Timestamp, outcome: Result<Option<String>, ProviderError>) {
@@ -341,13 +342,15 @@ impl Entry {
         }
     }
 
-    /// The host says that it is not there, for the first time.
+    /// The host says that it is not there. Where that is said once more because nobody can look, it is one of the looks.
     fn gone(&mut self, now: Timestamp) {
         self.doubt = self.in_doubt();
         self.presence = Presence::Absent;
         self.handle = None;
-        self.removed = Some(now);
-        self.looks = 0;
+        if self.removed.is_none() {
+            self.removed = Some(now);
+            self.looks = 0;
+        }
         self.settle();
     }
 
@@ -357,26 +360,35 @@ impl Entry {
             Ok(_) if !self.owners.is_empty() => {}
             // What may not be removed was never added.
             Ok(false) if self.presence != Presence::Absent => self.gone(now),
-            Ok(true) => self.presence = Presence::Present,
+            // It counts anew from the removal that is due now.
+            Ok(true) => {
+                self.presence = Presence::Present;
+                self.removed = None;
+            }
             Ok(false) => {
-                self.looks += 1;
-                let last = self
-                    .removed
-                    .is_none_or(|at| now >= later(at, LOOKS[LOOKS.len() - 1]));
-                if last || self.looks as usize >= LOOKS.len() {
-                    self.doubt = false;
-                }
+                self.count_look(now);
                 self.settle();
             }
-            // Nobody can look there. A late write is taken away once more without a look.
+            // Nobody can look there: each time a late write is taken away without a look.
             Err(error)
                 if error.kind == ErrorKind::Unsupported && self.presence == Presence::Absent =>
             {
-                self.doubt = false;
+                self.count_look(now);
                 self.presence = Presence::Present;
                 self.settle();
             }
             Err(error) => self.failed(now, &error),
+        }
+    }
+
+    /// After the last one nothing lands any more.
+    fn count_look(&mut self, now: Timestamp) {
+        self.looks += 1;
+        let last = self
+            .removed
+            .is_none_or(|at| now >= later(at, LOOKS[LOOKS.len() - 1]));
+        if last || self.looks as usize >= LOOKS.len() {
+            self.doubt = false;
         }
     }
 

@@ -26,6 +26,10 @@ const OVERTAKEN: [Duration; 6] = [
     Duration::from_millis(2_500),
 ];
 
+/// A host that gave no answer so often is not asked for the rest of a batch: others wait for its zone. One name alone, at
+/// which a program hangs, must not stop the names behind it.
+const SILENCES: usize = 3;
+
 /// A line in the log shows so many changes.
 const SHOWN_CHANGES: usize = 8;
 
@@ -101,12 +105,18 @@ impl Batch {
             overtaken: 0,
         };
         let mut parts: VecDeque<Part> = self.0.chunks(size).map(part).collect();
+        let mut silences = 0;
         while let Some(part) = parts.pop_front() {
             clock.sleep(pause(part.overtaken)).await;
             let changes: Vec<Change> = part.changes.iter().map(|(_, it)| it.clone()).collect();
             // What was left there is what the host was just found not to have.
             let left = if part.overtaken > 0 { &[] } else { left };
-            match apply(provider, host, zone, &changes, left, clock).await {
+            let applied = match silences < SILENCES {
+                true => apply(provider, host, zone, &changes, left, clock).await,
+                false => None,
+            };
+            silences += usize::from(applied.is_none());
+            match applied.unwrap_or_else(|| Err(no_answer(zone))) {
                 Err(error)
                     if error.kind == ErrorKind::Conflict
                         && part.overtaken + 1 < OVERTAKEN.len() =>
@@ -152,7 +162,7 @@ fn pause(overtaken: usize) -> Duration {
     }
 }
 
-/// One call.
+/// One call; `None` when there was no answer.
 async fn apply(
     provider: &str,
     host: &dyn Provider,
@@ -160,19 +170,23 @@ async fn apply(
     changes: &[Change],
     left: &[RrSet],
     clock: &Clock,
-) -> Result<Receipt, ProviderError> {
+) -> Option<Result<Receipt, ProviderError>> {
     tracing::trace!(zone = %zone.name, changes = changes.len(), what = %Shown(changes), "provider call");
     let started = clock.elapsed();
     let context = context(clock);
     let applied = host.apply(zone, changes, left, &context);
     let applied = clock.timeout(CALL_DEADLINE, applied).await;
-    let result = applied.unwrap_or_else(|| Err(no_answer(zone)));
     let elapsed_ms = (clock.elapsed() - started).as_secs_f64() * 1_000.0;
-    let error = result.as_ref().err().map(tracing::field::display);
-    tracing::trace!(zone = %zone.name, ok = result.is_ok(), error, elapsed_ms, "provider reply");
-    let refused = result.as_ref().err().map(|error| error.kind);
+    let silence = no_answer(zone);
+    let error = match &applied {
+        Some(result) => result.as_ref().err(),
+        None => Some(&silence),
+    };
+    let said = error.map(tracing::field::display);
+    tracing::trace!(zone = %zone.name, ok = error.is_none(), error = said, elapsed_ms, "provider reply");
+    let refused = error.map(|error| error.kind);
     measure::provider_called(provider, Call::Apply, refused, clock.elapsed() - started);
-    result
+    applied
 }
 
 /// Changes, for logs: the first few.

@@ -10,7 +10,7 @@ mod tests;
 mod zone;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use countersign_providers::clock::Clock;
@@ -34,11 +34,14 @@ const QUEUE: usize = 4096;
 #[derive(Clone)]
 pub struct Ledger(Arc<Inner>);
 
+/// What a zone's task is asked by.
+type Queue = mpsc::Sender<Request>;
+
 struct Inner {
     session: Session,
     hosts: Arc<Hosts>,
     clock: Clock,
-    zones: Mutex<HashMap<(String, Zone), mpsc::Sender<Request>>>,
+    zones: Mutex<HashMap<(String, Zone), Queue>>,
     /// Authorizations on their way to a DNS host.
     approaching: watch::Sender<Approaching>,
     /// Values that are to be gone and are not yet, by zone.
@@ -139,35 +142,16 @@ impl Ledger {
         lives: impl Fn(&Owner) -> bool,
     ) -> Result<(), StoreError> {
         let entries = self.0.session.load_all::<Entry>(PREFIX).await?;
-        // After that: whoever asks a new host begins its zones with what is kept of them.
-        self.0.hosts.add(providers);
         let mut by_zone: HashMap<_, Vec<Saved<Entry>>> = HashMap::new();
         for entry in entries {
             let at = (
                 entry.value.record.provider.clone(),
                 entry.value.record.zone.clone(),
             );
-            if !self.is_known(&at) {
-                by_zone.entry(at).or_default().push(entry);
-            }
+            by_zone.entry(at).or_default().push(entry);
         }
-        for ((provider, zone), entries) in by_zone {
-            let orphans: Vec<(Owner, RecordId)> = entries
-                .iter()
-                .flat_map(|entry| {
-                    let record = &entry.value.record;
-                    entry
-                        .value
-                        .owners()
-                        .map(move |owner| (owner.clone(), record.clone()))
-                })
-                .filter(|(owner, _)| !lives(owner))
-                .collect();
-            // A provider that is gone cannot be asked: its entries stay, and `status` names them.
-            let Some(requests) = self.zone(&provider, &zone, entries) else {
-                continue;
-            };
-            for (owner, record) in orphans {
+        for (requests, orphans) in self.take_up(providers, by_zone) {
+            for (owner, record) in orphans.into_iter().filter(|(owner, _)| !lives(owner)) {
                 let (reply, _) = oneshot::channel();
                 let _ = requests
                     .send(Request::Release {
@@ -189,7 +173,7 @@ impl Ledger {
         ttl: u32,
     ) -> Result<(), PresentError> {
         let requests = self
-            .zone(&record.provider, &record.zone, Vec::new())
+            .zone(&record.provider, &record.zone)
             .ok_or_else(|| PresentError::NoProvider(record.provider.clone()))?;
         tracing::debug!(name = %record.name, zone = %record.zone.name, provider = record.provider, "a TXT value is to be there");
         let (reply, answer) = oneshot::channel();
@@ -213,7 +197,7 @@ impl Ledger {
 
     /// Wants `record` no more; answers when that is saved. Its removal goes on by itself.
     pub async fn release(&self, owner: Owner, record: RecordId) -> Result<(), StoreError> {
-        let Some(requests) = self.zone(&record.provider, &record.zone, Vec::new()) else {
+        let Some(requests) = self.zone(&record.provider, &record.zone) else {
             return self.note_release(owner, &record).await;
         };
         tracing::debug!(name = %record.name, zone = %record.zone.name, provider = record.provider, "a TXT value is wanted no more");
@@ -235,7 +219,7 @@ impl Ledger {
     /// it is gone. After a failure its removal goes on by itself, unless the host refused it and it never was ours.
     pub async fn clear(&self, record: RecordId) -> Result<(), ClearError> {
         let requests = self
-            .zone(&record.provider, &record.zone, Vec::new())
+            .zone(&record.provider, &record.zone)
             .ok_or_else(|| ClearError::NoProvider(record.provider.clone()))?;
         tracing::debug!(name = %record.name, zone = %record.zone.name, provider = record.provider, "a TXT value is cleared away");
         let (reply, answer) = oneshot::channel();
@@ -307,30 +291,55 @@ impl Ledger {
         self.0.hosts.host(name)
     }
 
-    fn is_known(&self, at: &(String, Zone)) -> bool {
-        let zones = self.0.zones.lock().unwrap_or_else(PoisonError::into_inner);
-        zones.contains_key(at)
+    /// Starts the tasks of the zones of new hosts that something is kept of; those of other zones go on. Nobody can begin
+    /// such a zone meanwhile, without what is kept of it.
+    fn take_up(
+        &self,
+        providers: BTreeMap<String, Arc<dyn Provider>>,
+        by_zone: HashMap<(String, Zone), Vec<Saved<Entry>>>,
+    ) -> Vec<(Queue, Vec<(Owner, RecordId)>)> {
+        let mut zones = self.zones();
+        self.0.hosts.add(providers);
+        let mut new = Vec::new();
+        for (at, entries) in by_zone {
+            // A provider that is gone cannot be asked: its entries stay, and `status` names them.
+            if zones.contains_key(&at) || self.0.hosts.host(&at.0).is_none() {
+                continue;
+            }
+            let owners = |entry: &Saved<Entry>| {
+                let entry = &entry.value;
+                let owned = entry.owners().map(|it| (it.clone(), entry.record.clone()));
+                owned.collect::<Vec<_>>()
+            };
+            let owned = entries.iter().flat_map(owners).collect();
+            let queue = self.begin(at.clone(), entries);
+            zones.insert(at, queue.clone());
+            new.push((queue, owned));
+        }
+        new
+    }
+
+    fn zones(&self) -> MutexGuard<'_, HashMap<(String, Zone), Queue>> {
+        self.0.zones.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The queue of one zone; its task is started when it is not there yet.
-    fn zone(
-        &self,
-        provider: &str,
-        zone: &Zone,
-        entries: Vec<Saved<Entry>>,
-    ) -> Option<mpsc::Sender<Request>> {
+    fn zone(&self, provider: &str, zone: &Zone) -> Option<Queue> {
+        let mut zones = self.zones();
         self.0.hosts.host(provider)?;
         let at = (provider.to_owned(), zone.clone());
-        let mut zones = self.0.zones.lock().unwrap_or_else(PoisonError::into_inner);
-        let queue = zones.entry(at.clone()).or_insert_with(|| {
-            let (sender, receiver) = mpsc::channel(QUEUE);
-            let task = ZoneTask::new(&self.0, at, entries, receiver);
-            // Before anybody can ask whether all is quiet.
-            task.publish();
-            tokio::spawn(task.run());
-            sender
-        });
-        Some(queue.clone())
+        let queue = zones.entry(at.clone());
+        Some(queue.or_insert_with(|| self.begin(at, Vec::new())).clone())
+    }
+
+    /// Starts the task of one zone.
+    fn begin(&self, at: (String, Zone), entries: Vec<Saved<Entry>>) -> Queue {
+        let (queue, requests) = mpsc::channel(QUEUE);
+        let task = ZoneTask::new(&self.0, at, entries, requests);
+        // Before anybody can ask whether all is quiet.
+        task.publish();
+        tokio::spawn(task.run());
+        queue
     }
 }
 

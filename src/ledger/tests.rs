@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_providers::clock::Clock;
+use countersign_providers::clock::{Clock, VirtualClock};
 use countersign_providers::record::{Change, DnsName, RrSet, Verb, Zone};
 use countersign_providers::{
     Context, ErrorKind, Held, Provider, ProviderError, Receipt, RecordModel, Settled, Traits,
@@ -28,11 +28,14 @@ struct State {
     /// What the next looks at tickets come to.
     settles: VecDeque<Settled>,
     calls: Vec<Seen>,
+    /// The names of each look.
+    looks: Vec<Vec<String>>,
     settled: usize,
 }
 
 enum Answer {
     Fault,
+    Silence,
     Refuse(ErrorKind),
     Ticket(&'static str),
     Handle(&'static str),
@@ -83,9 +86,11 @@ impl Provider for Host {
     async fn observe(
         &self,
         _: &Zone,
-        _: &[DnsName],
+        names: &[DnsName],
         _: &Context,
     ) -> Result<Vec<RrSet>, ProviderError> {
+        let names = names.iter().map(ToString::to_string).collect();
+        self.state.lock().unwrap().looks.push(names);
         Ok(Vec::new())
     }
 
@@ -96,7 +101,6 @@ impl Provider for Host {
         believed: &[RrSet],
         _: &Context,
     ) -> Result<Receipt, ProviderError> {
-        let mut state = self.state.lock().unwrap();
         let word = |change: &Change| {
             let verb = match change.verb {
                 Verb::Ensure => "+",
@@ -105,16 +109,18 @@ impl Provider for Host {
             let handle = change.handle.as_deref().unwrap_or_default();
             format!("{verb}{}{handle}", change.value)
         };
-        state.calls.push(Seen {
-            changes: changes.iter().map(word).collect(),
-            believed: believed.iter().flat_map(|set| set.values.clone()).collect(),
-        });
-        match state.answers.pop_front() {
+        let answer = {
+            let mut state = self.state.lock().unwrap();
+            state.calls.push(Seen {
+                changes: changes.iter().map(word).collect(),
+                believed: believed.iter().flat_map(|set| set.values.clone()).collect(),
+            });
+            state.answers.pop_front()
+        };
+        match answer {
             None => Ok(Receipt::default()),
-            Some(Answer::Fault) => {
-                drop(state);
-                panic!("a fault in a plug-in")
-            }
+            Some(Answer::Fault) => panic!("a fault in a plug-in"),
+            Some(Answer::Silence) => std::future::pending().await,
             Some(Answer::Refuse(kind)) => Err(ProviderError::new(kind, "no")),
             Some(Answer::Ticket(ticket)) => Ok(Receipt::of(ticket.to_owned())),
             Some(Answer::Handle(handle)) => Ok(Receipt {
@@ -156,6 +162,21 @@ fn record(provider: &str, id: &str, value: &str) -> RecordId {
 
 fn owner(number: usize) -> Owner {
     format!("web/{number}/0")
+}
+
+/// Has time go by until `is_so`.
+async fn time_passes(hands: &VirtualClock, is_so: impl Fn() -> bool) -> Duration {
+    const STEP: Duration = Duration::from_millis(100);
+    let mut passed = Duration::ZERO;
+    while !is_so() {
+        hands.advance(STEP);
+        passed += STEP;
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        assert!(passed < Duration::from_secs(3_600), "it never was");
+    }
+    passed
 }
 
 #[tokio::test]
@@ -236,19 +257,70 @@ async fn a_value_is_there_once_the_host_says_that_it_is_everywhere() {
             .unwrap();
         ledger
     });
-    let mut passed = 0;
-    while !there.is_finished() {
-        hands.advance(Duration::from_millis(100));
-        passed += 1;
-        for _ in 0..50 {
-            tokio::task::yield_now().await;
-        }
-        assert!(passed < 1_000, "it never was");
-    }
+    let passed = time_passes(&hands, || there.is_finished()).await;
     there.await.unwrap();
     assert_eq!(host.state.lock().unwrap().settled, 3);
     // Looks after 2, 3 and 4.5 s.
-    assert!((95..110).contains(&passed), "{passed}");
+    let passed = passed.as_millis();
+    assert!((9_500..11_000).contains(&passed), "{passed}");
+}
+
+#[tokio::test]
+async fn a_late_write_is_looked_for_once_a_name_and_in_parts_that_the_host_takes() {
+    let (clock, hands) = Clock::virtual_at(jiff::Timestamp::UNIX_EPOCH);
+    let host = Host::new(RecordModel::Value);
+    let ledger = ledger(&[("host", &host)], clock).await;
+    // Two values at each of twelve names, in three calls without a reply.
+    host.answer((0..3).map(|_| Answer::Refuse(ErrorKind::Transient)));
+    let records = (0..12).flat_map(|n| ["a", "b"].map(|value| (n, value)));
+    let records: Vec<RecordId> = records
+        .map(|(n, value)| RecordId {
+            name: DnsName::parse(&format!("n{n}.example.test")).unwrap(),
+            ..record("host", "", value)
+        })
+        .collect();
+    let all = records.iter().cloned().map(|record| {
+        let ledger = ledger.clone();
+        tokio::spawn(async move { ledger.present(owner(1), record, 60).await })
+    });
+    let all: Vec<_> = all.collect();
+    time_passes(&hands, || all.iter().all(|it| it.is_finished())).await;
+    let all = records.into_iter().map(|record| {
+        let ledger = ledger.clone();
+        tokio::spawn(async move { ledger.release(owner(1), record).await })
+    });
+    let all: Vec<_> = all.collect();
+    time_passes(&hands, || all.iter().all(|it| it.is_finished())).await;
+    let looks = || host.state.lock().unwrap().looks.clone();
+    time_passes(&hands, || looks().len() == 2).await;
+    let mut names = looks().concat();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 12);
+    assert_eq!(looks().iter().map(Vec::len).collect::<Vec<_>>(), [10, 2]);
+}
+
+#[tokio::test]
+async fn a_host_that_says_nothing_is_not_asked_for_all_of_a_batch() {
+    let (clock, hands) = Clock::virtual_at(jiff::Timestamp::UNIX_EPOCH);
+    let host = Host::new(RecordModel::Value);
+    let ledger = ledger(&[("host", &host)], clock).await;
+    host.answer((0..10).map(|_| Answer::Silence));
+    ledger.approach(0, 50);
+    let all = (0..50).map(|n| {
+        let (ledger, record) = (ledger.clone(), record("host", "", &format!("v{n}")));
+        tokio::spawn(async move { ledger.present(owner(n), record, 60).await })
+    });
+    let all: Vec<_> = all.collect();
+    time_passes(&hands, || all.iter().all(|it| it.is_finished())).await;
+    for result in all {
+        let result = result.await.unwrap();
+        assert!(
+            matches!(result, Err(PresentError::Provider(_))),
+            "{result:?}"
+        );
+    }
+    assert_eq!(host.calls().len(), 3);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign_providers::clock::Clock;
 use countersign_providers::record::{DnsName, RrSet, Zone};
-use countersign_providers::{Provider, RecordModel};
+use countersign_providers::{Provider, ProviderError, RecordModel};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -393,36 +393,55 @@ impl ZoneTask {
     }
 
     async fn look(&mut self, host: &dyn Provider, looks: Vec<(EffectId, RecordId)>) {
-        if looks.is_empty() {
-            return;
-        }
-        let names: Vec<_> = looks
-            .iter()
-            .map(|(_, record)| record.name.clone())
-            .collect();
-        let context = super::batch::context(&self.clock);
-        let asked = self.clock.elapsed();
-        let looked = host.observe(&self.at.1, &names, &context);
-        let seen = match self.clock.timeout(CALL_DEADLINE, looked).await {
-            Some(seen) => seen,
-            None => Err(super::batch::no_answer(&self.at.1)),
-        };
-        let refused = seen.as_ref().err().map(|error| error.kind);
-        let took = self.clock.elapsed() - asked;
-        measure::provider_called(&self.at.0, Call::Observe, refused, took);
-        let sets = seen.as_ref().map_or(0, Vec::len);
-        let error = seen.as_ref().err().map(tracing::field::display);
-        tracing::trace!(zone = %self.at.1.name, names = names.len(), sets, error, "provider look");
-        let now = self.clock.now();
+        let mut by_name: BTreeMap<DnsName, Vec<RecordId>> = BTreeMap::new();
         for (_, record) in looks {
-            let there = seen.clone().map(|sets| {
-                sets.iter()
-                    .any(|set| set.name == record.name && set.values.contains(&record.value))
-            });
-            if let Some(entry) = self.entries.get_mut(&record) {
-                entry.value.apply(now, Event::Looked(there));
+            by_name.entry(record.name.clone()).or_default().push(record);
+        }
+        let names: Vec<DnsName> = by_name.keys().cloned().collect();
+        for names in names.chunks(host.traits().batch.max(1)) {
+            let (seen, is_silent) = match self.see(host, names).await {
+                Some(seen) => (seen, false),
+                None => (Err(super::batch::no_answer(&self.at.1)), true),
+            };
+            let now = self.clock.now();
+            for record in names.iter().filter_map(|name| by_name.get(name)).flatten() {
+                let there = seen.clone().map(|sets| {
+                    let mut at_name = sets.iter().filter(|set| set.name == record.name);
+                    at_name.any(|set| set.values.contains(&record.value))
+                });
+                if let Some(entry) = self.entries.get_mut(record) {
+                    entry.value.apply(now, Event::Looked(there));
+                }
+            }
+            // The rest is due still, and others wait for the zone.
+            if is_silent {
+                return;
             }
         }
+    }
+
+    /// What stands at `names`; `None` when there was no answer.
+    async fn see(
+        &self,
+        host: &dyn Provider,
+        names: &[DnsName],
+    ) -> Option<Result<Vec<RrSet>, ProviderError>> {
+        let context = super::batch::context(&self.clock);
+        let asked = self.clock.elapsed();
+        let looked = host.observe(&self.at.1, names, &context);
+        let seen = self.clock.timeout(CALL_DEADLINE, looked).await;
+        let silence = super::batch::no_answer(&self.at.1);
+        let (sets, error) = match &seen {
+            Some(Ok(sets)) => (sets.len(), None),
+            Some(Err(error)) => (0, Some(error)),
+            None => (0, Some(&silence)),
+        };
+        let refused = error.map(|error| error.kind);
+        let took = self.clock.elapsed() - asked;
+        measure::provider_called(&self.at.0, Call::Observe, refused, took);
+        let error = error.map(tracing::field::display);
+        tracing::trace!(zone = %self.at.1.name, names = names.len(), sets, error, "provider look");
+        seen
     }
 
     fn entry(&mut self, record: &RecordId) -> &mut Saved<Entry> {

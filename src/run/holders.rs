@@ -37,38 +37,68 @@ type Answer = Result<Vec<Held>, ProviderError>;
 #[derive(Default)]
 pub struct Zones(StdMutex<HashMap<(String, DnsName), Arc<Remembered>>>);
 
-/// The last answer, and when it was given. Whoever asks holds the lock, so that others wait for the same answer.
-#[derive(Default)]
-struct Remembered(Mutex<Option<(Duration, Answer)>>);
+/// The last answer. Whoever asks holds the lock, so that others wait for the same answer.
+type Remembered = Mutex<Option<Said>>;
+
+/// One answer.
+struct Said {
+    /// By the clock that never goes back.
+    at: Duration,
+    answer: Answer,
+    /// Whether it was asked for the servers of the zones too.
+    has_servers: bool,
+}
+
+impl Said {
+    fn is_fresh(&self, now: Duration) -> bool {
+        let fresh = match &self.answer {
+            Ok(held) if held.is_empty() => MISSING_FOR,
+            Ok(_) => HELD_FOR,
+            Err(_) => FAILED_FOR,
+        };
+        now < self.at + fresh
+    }
+}
+
+/// A provider, and how to ask it.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    name: &'a str,
+    host: &'a dyn Provider,
+    walk: &'a Walk,
+    context: &'a Context,
+}
 
 impl Zones {
-    /// What `provider` holds of the zone and the name that `walk` led to.
-    async fn ask(
-        &self,
-        provider: &str,
-        host: &dyn Provider,
-        walk: &Walk,
-        context: &Context,
-    ) -> Answer {
-        if matches!(host.traits().model, RecordModel::Slots(_)) {
-            // It knows single names, and those by itself.
-            return asked(provider, host, &walk.owner, context).await;
+    /// What a provider holds of the zone and the name that the walk led to; with `servers`, each zone with its servers.
+    async fn ask(&self, asked: Asked<'_>, servers: bool) -> Answer {
+        if asked.knows_names() {
+            return asked.zones(&asked.walk.owner).await;
         }
-        let remembered = self.remembered(provider, &walk.zone);
-        let mut last = remembered.0.lock().await;
-        let now = context.clock.elapsed();
-        if let Some((at, answer)) = &*last {
-            let fresh = match answer {
-                Ok(held) if held.is_empty() => MISSING_FOR,
-                Ok(_) => HELD_FOR,
-                Err(_) => FAILED_FOR,
-            };
-            if now < *at + fresh {
-                return answer.clone();
-            }
+        let remembered = self.remembered(asked.name, &asked.walk.zone);
+        let mut last = remembered.lock().await;
+        let now = asked.context.clock.elapsed();
+        if let Some(said) = last.as_ref().filter(|said| said.is_fresh(now))
+            && (said.has_servers || !servers)
+        {
+            return said.answer.clone();
         }
-        let answer = asked(provider, host, &walk.zone, context).await;
-        *last = Some((context.clock.elapsed(), answer.clone()));
+        let mut answer = match last.take().filter(|said| said.is_fresh(now)) {
+            Some(said) => said.answer,
+            None => asked.zones(&asked.walk.zone).await,
+        };
+        // A program may say so only once it runs.
+        if asked.knows_names() {
+            return asked.zones(&asked.walk.owner).await;
+        }
+        if let (true, Ok(held)) = (servers, answer.clone()) {
+            answer = asked.with_servers(held).await;
+        }
+        *last = Some(Said {
+            at: asked.context.clock.elapsed(),
+            answer: answer.clone(),
+            has_servers: servers,
+        });
         answer
     }
 
@@ -96,16 +126,45 @@ impl Zones {
     }
 }
 
-async fn asked(provider: &str, host: &dyn Provider, name: &DnsName, context: &Context) -> Answer {
-    let started = context.clock.elapsed();
-    let zones = host.zones(name, context).await;
-    let refused = zones.as_ref().err().map(|error| error.kind);
-    let took = context.clock.elapsed() - started;
-    measure::provider_called(provider, Call::Zones, refused, took);
-    let found = zones.as_ref().map_or(0, Vec::len);
-    let error = zones.as_ref().err().map(tracing::field::display);
-    tracing::trace!(provider, %name, found, error, "provider zones");
-    zones
+impl Asked<'_> {
+    /// Whether it knows single names, and those by themselves.
+    fn knows_names(&self) -> bool {
+        matches!(self.host.traits().model, RecordModel::Slots(_))
+    }
+
+    async fn zones(&self, name: &DnsName) -> Answer {
+        let provider = self.name;
+        let asking = self.host.zones(name, self.context);
+        let zones = self.measured(asking).await;
+        let found = zones.as_ref().map_or(0, Vec::len);
+        let error = zones.as_ref().err().map(tracing::field::display);
+        tracing::trace!(provider, %name, found, error, "provider zones");
+        zones
+    }
+
+    /// Each of `held` with the servers that the host has for it, as far as it says so.
+    async fn with_servers(&self, mut held: Vec<Held>) -> Answer {
+        let is_asked =
+            |it: &&mut Held| fits(it, self.walk) && it.nameservers.is_empty() && !it.is_claim;
+        for it in held.iter_mut().filter(is_asked) {
+            let asking = self.host.nameservers(&it.zone, self.context);
+            it.nameservers = self.measured(asking).await?;
+        }
+        Ok(held)
+    }
+
+    async fn measured<T>(
+        &self,
+        asking: impl Future<Output = Result<T, ProviderError>>,
+    ) -> Result<T, ProviderError> {
+        let clock = &self.context.clock;
+        let started = clock.elapsed();
+        let result = asking.await;
+        let refused = result.as_ref().err().map(|error| error.kind);
+        let took = clock.elapsed() - started;
+        measure::provider_called(self.name, Call::Zones, refused, took);
+        result
+    }
 }
 
 /// Why there is nobody to write to.
@@ -128,15 +187,43 @@ pub(super) async fn holder(
     };
     let deadline = later(shared.clock.now(), ZONES_DEADLINE);
     let context = Context::new(shared.clock.clone(), deadline);
-    let candidates = shared
-        .providers
-        .iter()
-        .filter(|(name, _)| is_candidate(name));
-    let answers = candidates.map(|(name, host)| {
-        let answer = shared.zones.ask(name, &**host, walk, &context);
-        async move { (name.as_str(), answer.await) }
+    let candidates = shared.providers.iter();
+    let candidates = candidates.filter(|(name, _)| is_candidate(name));
+    let candidates: Vec<Asked<'_>> = candidates
+        .map(|(name, host)| Asked {
+            name,
+            host: &**host,
+            walk,
+            context: &context,
+        })
+        .collect();
+    let ask = |servers: bool| {
+        let asks = candidates.iter().map(|asked| async move {
+            let answer = shared.zones.ask(*asked, servers).await;
+            (asked.name, answer)
+        });
+        join_all(asks.collect::<Vec<_>>())
+    };
+    let mut answers = ask(false).await;
+    if has_choice(&wanted.providers, walk, &answers) {
+        answers = ask(true).await;
+    }
+    choose(&wanted.providers, walk, answers)
+}
+
+/// Whether there is more than one zone to choose from.
+fn has_choice(named: &[String], walk: &Walk, answers: &[(&str, Answer)]) -> bool {
+    let fitting = answers.iter().map(|(_, answer)| {
+        let held = answer.iter().flatten();
+        held.filter(|it| fits(it, walk) && !it.is_claim).count()
     });
-    choose(&wanted.providers, walk, join_all(answers).await)
+    let fitting: Vec<usize> = fitting.filter(|many| *many > 0).collect();
+    fitting.iter().any(|many| *many > 1) || (named.is_empty() && fitting.len() > 1)
+}
+
+/// Whether it is the zone that the walk led to, or the name itself.
+fn fits(held: &Held, walk: &Walk) -> bool {
+    held.zone.name == walk.zone || held.zone.name == walk.owner
 }
 
 /// Whom of those that gave `answers`.
@@ -150,8 +237,8 @@ fn choose(
         match answer {
             Ok(held) => {
                 near = near.or_else(|| Some((name, held.first()?.zone.name.clone())));
-                let fits = |it: &Held| it.zone.name == walk.zone || it.zone.name == walk.owner;
-                let held: Vec<Held> = held.into_iter().filter(fits).collect();
+                let held = held.into_iter().filter(|it| fits(it, walk));
+                let held: Vec<Held> = held.collect();
                 if let Some(held) = one_of(name, held, walk).map_err(Nobody::For)? {
                     holders.insert(name, held);
                 }
@@ -462,27 +549,50 @@ mod tests {
 
     /// Holds example.test, or nothing.
     struct Host {
+        /// What it is once it was asked.
         model: RecordModel,
         holds: bool,
         asked: AtomicUsize,
+        asked_for_servers: AtomicUsize,
+    }
+
+    impl Host {
+        fn new(model: RecordModel, holds: bool) -> Self {
+            Self {
+                model,
+                holds,
+                asked: AtomicUsize::new(0),
+                asked_for_servers: AtomicUsize::new(0),
+            }
+        }
     }
 
     #[async_trait]
     impl Provider for Host {
         fn traits(&self) -> Traits {
             Traits {
-                model: self.model,
+                model: match self.asked.load(Ordering::Relaxed) {
+                    0 => RecordModel::Set,
+                    _ => self.model,
+                },
                 batch: 1,
                 rate: None,
                 propagation: Duration::ZERO,
             }
         }
 
-        async fn zones(&self, _: &DnsName, _: &Context) -> Answer {
+        async fn zones(&self, name: &DnsName, _: &Context) -> Answer {
             self.asked.fetch_add(1, Ordering::Relaxed);
             tokio::task::yield_now().await;
-            let zone = self.holds.then(|| held("1", &[]));
+            let is_apex = name.as_str() == "example.test";
+            let knows_it = is_apex != matches!(self.model, RecordModel::Slots(_));
+            let zone = (self.holds && knows_it).then(|| held("1", &[]));
             Ok(zone.into_iter().collect())
+        }
+
+        async fn nameservers(&self, _: &Zone, _: &Context) -> Result<Vec<DnsName>, ProviderError> {
+            self.asked_for_servers.fetch_add(1, Ordering::Relaxed);
+            Ok(vec![dns_name("ns1.test")])
         }
 
         async fn observe(
@@ -514,17 +624,22 @@ mod tests {
         for (model, holds, asked) in [
             (RecordModel::Value, true, [1, 1, 2]),
             (RecordModel::Value, false, [1, 2, 3]),
-            (RecordModel::Slots(2), true, [100, 200, 300]),
+            // Only the first finds out what it is.
+            (RecordModel::Slots(2), true, [101, 201, 301]),
         ] {
-            let host = Host {
-                model,
-                holds,
-                asked: AtomicUsize::new(0),
-            };
+            let host = Host::new(model, holds);
             let provider = format!("{model:?}{holds}");
+            let asked_by = Asked {
+                name: &provider,
+                host: &host,
+                walk: &walk,
+                context: &context,
+            };
             let hundred = async || {
-                let all = (0..100).map(|_| zones.ask(&provider, &host, &walk, &context));
-                join_all(all).await;
+                let all = (0..100).map(|_| zones.ask(asked_by, false));
+                for answer in join_all(all).await {
+                    assert_eq!(answer.unwrap().len(), usize::from(holds));
+                }
                 host.asked.load(Ordering::Relaxed)
             };
             let at_first = hundred().await;
@@ -533,5 +648,27 @@ mod tests {
             zones.forget(&provider, &walk.zone);
             assert_eq!([at_first, later, hundred().await], asked, "{provider}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_servers_of_a_zone_are_asked_for_once_and_only_when_they_tell_something() {
+        let (clock, _hands) = Clock::virtual_at(jiff::Timestamp::UNIX_EPOCH);
+        let context = Context::new(clock, jiff::Timestamp::MAX);
+        let (zones, walk) = (Zones::default(), walk(&["ns1.test"]));
+        let host = Host::new(RecordModel::Value, true);
+        let asked = Asked {
+            name: "host",
+            host: &host,
+            walk: &walk,
+            context: &context,
+        };
+        assert_eq!(zones.ask(asked, false).await, Ok(vec![held("1", &[])]));
+        assert_eq!(host.asked_for_servers.load(Ordering::Relaxed), 0);
+        for servers in [true, true, false] {
+            let known = zones.ask(asked, servers).await;
+            assert_eq!(known, Ok(vec![held("1", &["ns1.test"])]));
+        }
+        assert_eq!(host.asked.load(Ordering::Relaxed), 1);
+        assert_eq!(host.asked_for_servers.load(Ordering::Relaxed), 1);
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::ErrorKind;
+use crate::meter::LONGEST_PAUSE;
 use crate::record::{Change, DnsName, RrSet, Verb, Zone};
 
 /// The version of the protocol that is spoken here.
@@ -15,8 +16,6 @@ pub(super) const VERSION: u64 = 1;
 pub(crate) const MAX_LINE: usize = 1 << 20;
 /// JSON-RPC's "method not found".
 const NO_METHOD: i64 = -32601;
-/// A pause that a plug-in asks for beyond this is taken as this.
-const LONGEST_PAUSE: f64 = 86_400.0;
 
 /// A whole line with its end. It may hold secrets.
 pub(super) type Line = Zeroizing<Vec<u8>>;
@@ -253,7 +252,8 @@ impl Refusal {
         let Some(kind) = &details.kind else {
             return Err(format!("an error {code} has no `data.kind`"));
         };
-        let after = details.retry_after.map(|after| after.min(LONGEST_PAUSE));
+        let longest = LONGEST_PAUSE.as_secs_f64();
+        let after = details.retry_after.map(|after| after.min(longest));
         let after = after.and_then(|after| Duration::try_from_secs_f64(after).ok());
         let kind = match kind.as_str() {
             "auth" => ErrorKind::Auth,

@@ -186,6 +186,16 @@ impl Reply {
                 .any(|record| record.record_type() == RecordType::SOA && record.name == *name)
     }
 
+    /// The servers that the answer names for the zone with the apex `name`.
+    pub(super) fn nameservers(&self, name: &Name) -> Vec<DnsName> {
+        let answers = self.message.answers.iter().filter(|it| it.name == *name);
+        let servers = answers.filter_map(|record| match &record.data {
+            RData::NS(server) => DnsName::parse(&server.0.to_ascii()).ok(),
+            _ => None,
+        });
+        servers.collect()
+    }
+
     /// What the answer says about TXT at `name`.
     pub(super) fn node(&self, name: &Name) -> Node {
         let mut node = Node::default();

@@ -196,6 +196,27 @@ impl Provider for Rfc2136 {
         Ok(zone.into_iter().map(Held::from).collect())
     }
 
+    /// Those of the zone's own NS RRset: a server that has a zone for itself alone, or one that moved away, names others
+    /// than the delegation does.
+    async fn nameservers(
+        &self,
+        zone: &Zone,
+        context: &Context,
+    ) -> Result<Vec<DnsName>, ProviderError> {
+        let (server, key) = (&self.settings.server, self.key(context).await?);
+        let mut session = Session::open(server, key.as_ref(), context).await?;
+        let apex = wire_name(&zone.name).map_err(|_| error::name_too_long(&zone.name))?;
+        let asked = vec![question(apex.clone(), RecordType::NS)];
+        let mut named = Vec::new();
+        for reply in session.ask(asked).await? {
+            let blame = Blame::of_question(server, key.as_ref(), &zone.name);
+            blame.unless_answer(&reply)?;
+            blame.unless_trusted(&reply)?;
+            named.extend(reply.nameservers(&apex));
+        }
+        Ok(named)
+    }
+
     async fn observe(
         &self,
         zone: &Zone,

@@ -124,10 +124,7 @@ impl<'a> Api<'a> {
     }
 
     /// The name servers that a zone was given.
-    pub(super) async fn nameservers(
-        &self,
-        zone: &PublicZone,
-    ) -> Result<Vec<DnsName>, ProviderError> {
+    pub(super) async fn nameservers(&self, zone: &Zone) -> Result<Vec<DnsName>, ProviderError> {
         let ask = Ask::new(Method::GET, &[VERSION, "hostedzone", &zone.id]);
         let what = format!("zone {} ({})", zone.name, zone.id);
         let details: ZoneDetails = self.read(ask, &self.blame(Call::GetZone, what)).await?;

@@ -190,26 +190,23 @@ impl Provider for Route53 {
         let found = api.zones(candidates).await?;
         let mut held = Vec::with_capacity(found.len());
         for candidate in candidates {
-            let of_name: Vec<_> = found
-                .iter()
-                .filter(|zone| zone.name == candidate.as_str())
-                .collect();
-            for zone in &of_name {
-                let nameservers = match of_name.len() {
-                    1 => Vec::new(),
-                    _ => api.nameservers(zone).await?,
-                };
-                let zone = Zone {
+            let of_name = found.iter().filter(|zone| zone.name == candidate.as_str());
+            held.extend(of_name.map(|zone| {
+                Held::from(Zone {
                     name: candidate.clone(),
                     id: zone.id.clone(),
-                };
-                held.push(Held {
-                    nameservers,
-                    ..Held::from(zone)
-                });
-            }
+                })
+            }));
         }
         Ok(held)
+    }
+
+    async fn nameservers(
+        &self,
+        zone: &Zone,
+        context: &Context,
+    ) -> Result<Vec<DnsName>, ProviderError> {
+        self.api(context).await?.nameservers(zone).await
     }
 
     async fn observe(

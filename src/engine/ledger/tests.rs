@@ -81,19 +81,42 @@ fn an_ensure_without_an_answer_leaves_a_tombstone_for_ten_minutes() {
 }
 
 #[test]
-fn where_nobody_can_look_a_late_write_is_removed_once_more() {
+fn where_nobody_can_look_a_late_write_is_removed_for_as_long_as_it_may_land() {
     let mut entry = entry();
     entry.apply(at(0), Event::Intended("a".to_owned()));
     let lost = error(ErrorKind::Transient);
     entry.apply(at(0), Event::Ensured(Err(lost)));
     entry.apply(at(0), Event::Released("a".to_owned()));
     entry.apply(at(1), Event::Removed(Ok(())));
-    assert_eq!(wants(&entry, 11), Some(Effect::Look));
-    let blind = error(ErrorKind::Unsupported);
-    entry.apply(at(11), Event::Looked(Err(blind)));
-    assert_eq!(wants(&entry, 11), Some(Effect::Remove));
-    entry.apply(at(11), Event::Removed(Ok(())));
+    for looked in [11, 61, 241, 601] {
+        assert!(!entry.is_over());
+        assert_eq!(wants(&entry, looked - 1), None);
+        assert_eq!(wants(&entry, looked), Some(Effect::Look));
+        let blind = error(ErrorKind::Unsupported);
+        entry.apply(at(looked), Event::Looked(Err(blind)));
+        assert_eq!(wants(&entry, looked), Some(Effect::Remove));
+        entry.apply(at(looked), Event::Removed(Ok(())));
+    }
     assert!(entry.is_over());
+}
+
+#[test]
+fn what_is_wanted_again_after_its_removal_is_watched_anew() {
+    let mut entry = present("a");
+    entry.apply(at(1), Event::Released("a".to_owned()));
+    let lost = || Event::Ensured(Err(error(ErrorKind::Transient)));
+    entry.apply(at(2), Event::Intended("b".to_owned()));
+    entry.apply(at(2), lost());
+    entry.apply(at(2), Event::Released("b".to_owned()));
+    entry.apply(at(3), Event::Removed(Ok(())));
+    entry.apply(at(13), Event::Looked(Ok(false)));
+    entry.apply(at(20), Event::Intended("c".to_owned()));
+    entry.apply(at(20), lost());
+    entry.apply(at(20), Event::Released("c".to_owned()));
+    entry.apply(at(700), Event::Removed(Ok(())));
+    assert_eq!(wants(&entry, 709), None);
+    entry.apply(at(710), Event::Looked(Ok(false)));
+    assert!(!entry.is_over());
 }
 
 #[test]
