@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use countersign_providers::guard::Guard;
 use countersign_providers::route53::{AssumeRole, Route53, Settings, Source};
 use countersign_providers::secret::SecretSource;
 use countersign_providers::{ErrorKind, Provider, ProviderError};
@@ -190,6 +191,31 @@ async fn a_role_is_taken_once_and_its_external_id_is_sent() {
         denied.message.contains("may not take that role"),
         "{denied:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_refused_a_role_is_sent_once_however_many_wait_for_the_session() {
+    let machine = Machine::new();
+    machine.write("secret", "revoked");
+    let role = AssumeRole {
+        arn: "arn:aws:iam::123456789012:role/dns".to_owned(),
+        external_id: None,
+        session_name: None,
+    };
+    let secret = SecretSource::File(machine.home.path().join("secret"));
+    let id = KEY.to_owned();
+    let provider = machine.provider(Settings {
+        source: Source::Key { id, secret },
+        assume_role: Some(role),
+        ..settings(&machine.fake)
+    });
+    let guard = Guard::new(Arc::new(provider));
+    let (name, context) = (name("a"), context());
+    let all = (0..8).map(|_| guard.zones(&name, &context));
+    for refused in futures_util::future::join_all(all).await {
+        assert_eq!(refused.unwrap_err().kind, ErrorKind::Auth);
+    }
+    assert_eq!(machine.fake.calls(), ["Sts"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

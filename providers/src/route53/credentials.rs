@@ -99,6 +99,10 @@ impl Credentials {
 
     async fn fetch(&self, context: &Context) -> Result<Credential, ProviderError> {
         let mut kept = self.kept.lock().await;
+        // The one who was waited for may have been refused, and nobody is asked the same once more.
+        if let Some(error) = context.meter.overtaken() {
+            return Err(error);
+        }
         let needed_until = context.clock.now().as_second() + MARGIN.as_secs().cast_signed();
         let is_good = |credential: &&Credential| {
             let end = credential.expires_in.map(|end| end.as_second());
