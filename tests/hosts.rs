@@ -199,11 +199,12 @@ fn certbots_hooks() {
         let add = change(&host, &key, "add %s 60 TXT \"%s\"");
         let add = filled(&add, "$CERTBOT_VALIDATION");
         let guard = guard("TOKEN");
-        let text = format!("#!/bin/sh\nset -e\n{guard}{add}\necho \"$CERTBOT_VALIDATION\"\n");
+        let text =
+            format!("#!/bin/sh\nset -e\n{guard}{add}\necho \"$TOKEN $CERTBOT_VALIDATION\"\n");
         let auth = script(program, "auth.sh", &text);
-        // It removes by what the first one printed.
+        // It removes by what the first one printed last.
         let delete = change(&host, &key, "delete %s TXT \"%s\"");
-        let delete = filled(&delete, "$CERTBOT_AUTH_OUTPUT");
+        let delete = filled(&delete, "${CERTBOT_AUTH_OUTPUT##* }");
         let cleanup = script(
             program,
             "cleanup.sh",

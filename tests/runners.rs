@@ -185,6 +185,22 @@ async fn certbot_hooks_are_told_in_their_environment() {
 }
 
 #[tokio::test]
+async fn what_a_certbot_hook_prints_is_kept_without_its_secrets() {
+    let long = "x".repeat(2030);
+    for (prints, kept) in [
+        ("echo id-$DNS_TOKEN-7", "id-(secret)-7"),
+        ("echo $DNS_TOKEN", "(secret)"),
+        // More than 2048 octets are not kept, and this cut is in the secret.
+        (&format!("echo {long}id$DNS_TOKEN-7"), &format!("{long}id")),
+    ] {
+        let script = Script::new(prints);
+        let change = [ensure(&challenge(), "new")];
+        let put = apply(script.hooks(), &change).await.unwrap();
+        assert_eq!(put.handles, [Some(kept.to_owned())]);
+    }
+}
+
+#[tokio::test]
 async fn certbot_hooks_write_at_challenge_names_only() {
     let script = Script::new("exit 0");
     let change = [ensure(&name("acme.elsewhere.test"), "v")];

@@ -1,6 +1,6 @@
 //! What stands before every plug-in: the meter of its credential, and a pause after the credential was refused.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,12 +16,8 @@ const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 pub struct Guard {
     plugin: Arc<dyn Provider>,
     meter: Meter,
-    refused: Mutex<Option<Refusal>>,
-}
-
-struct Refusal {
-    error: ProviderError,
-    until: Duration,
+    /// While the credential is refused: when one may find out whether it still is.
+    next_try: Mutex<Duration>,
 }
 
 impl Guard {
@@ -30,32 +26,31 @@ impl Guard {
         Self {
             meter: Meter::default(),
             plugin,
-            refused: Mutex::default(),
+            next_try: Mutex::default(),
         }
     }
 
     /// The context of a verb, unless the credential was refused a moment ago. Of all who come after that, one finds out
     /// whether it still is.
     fn enter(&self, context: &Context) -> Result<Context, ProviderError> {
-        let now = context.clock.elapsed();
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(refusal) = &mut *refused {
-            if refusal.until > now {
-                return Err(refusal.error.clone());
-            }
-            refusal.until = now + AFTER_REFUSAL;
-        }
-        drop(refused);
         // A plug-in may learn only from its host how often that may be asked.
         self.meter.limit(self.plugin.traits().rate);
+        let now = context.clock.elapsed();
+        let mut next_try = self.next_try();
+        if let Some(error) = self.meter.refused() {
+            if *next_try > now {
+                return Err(error);
+            }
+            *next_try = now + AFTER_REFUSAL;
+        }
         Ok(Context {
-            meter: self.meter.clone(),
+            meter: self.meter.begin(),
             ..context.clone()
         })
     }
 
     /// Notes what `result` says of the credential; of one that a verb may not have used, success says nothing, and the
-    /// next one finds out.
+    /// next one finds out. Whoever had begun before the refusal asked nothing since, and can say nothing new.
     fn leave<T>(
         &self,
         context: &Context,
@@ -63,24 +58,23 @@ impl Guard {
         result: Result<T, ProviderError>,
     ) -> Result<T, ProviderError> {
         let now = context.clock.elapsed();
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next_try = self.next_try();
         match &result {
+            _ if context.meter.overtaken().is_some() => {}
             Err(error) if error.kind == ErrorKind::Auth => {
-                *refused = Some(Refusal {
-                    error: error.clone(),
-                    until: now + AFTER_REFUSAL,
-                });
+                *next_try = now + AFTER_REFUSAL;
+                self.meter.refuse(error.clone());
             }
-            Ok(_) if uses_it => *refused = None,
-            Ok(_) => {
-                if let Some(refusal) = &mut *refused {
-                    refusal.until = now;
-                }
-            }
+            Ok(_) if uses_it => self.meter.accept(),
+            Ok(_) => *next_try = now,
             Err(_) => {}
         }
-        drop(refused);
+        drop(next_try);
         result
+    }
+
+    fn next_try(&self) -> MutexGuard<'_, Duration> {
+        self.next_try.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,7 +147,7 @@ impl Provider for Guard {
 
     fn forgive(&self) {
         self.plugin.forgive();
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.meter.accept();
     }
 }
 
@@ -161,11 +155,20 @@ impl Provider for Guard {
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+    use futures_util::StreamExt as _;
+    use futures_util::stream::FuturesUnordered;
     use jiff::Timestamp;
+    use reqwest::{Method, Url};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::sync::Notify;
 
     use super::*;
     use crate::RecordModel;
     use crate::clock::Clock;
+    use crate::http::{Ask, Http};
+    use crate::meter::Rate;
+    use crate::oauth::Kept;
 
     /// Refuses the credential, or not.
     #[derive(Default)]
@@ -245,6 +248,170 @@ mod tests {
         assert_eq!(ask().await, Ok(Vec::new()));
         assert_eq!(ask().await, Ok(Vec::new()));
         assert_eq!(host.asked.load(Ordering::Relaxed), 12);
+    }
+
+    /// A host behind HTTP that refuses everybody, and may be asked once a second. Its zones are known without asking, to
+    /// whoever has waited for them.
+    struct Slow {
+        http: Http,
+        known: Notify,
+    }
+
+    const EVERY: Duration = Duration::from_secs(1);
+
+    #[async_trait]
+    impl Provider for Slow {
+        fn traits(&self) -> Traits {
+            Traits {
+                rate: Some(Rate {
+                    burst: 1,
+                    every: EVERY,
+                }),
+                ..Host::default().traits()
+            }
+        }
+
+        async fn zones(&self, _: &DnsName, _: &Context) -> Result<Vec<Held>, ProviderError> {
+            self.known.notified().await;
+            Ok(Vec::new())
+        }
+
+        async fn observe(
+            &self,
+            _: &Zone,
+            _: &[DnsName],
+            context: &Context,
+        ) -> Result<Vec<RrSet>, ProviderError> {
+            let reply = self.http.send(Ask::new(Method::GET, &["txt"]), context);
+            let kind = reply.await?.kind(&context.clock);
+            Err(ProviderError::new(kind, "the token was revoked"))
+        }
+
+        async fn apply(
+            &self,
+            _: &Zone,
+            _: &[Change],
+            _: &[RrSet],
+            _: &Context,
+        ) -> Result<Receipt, ProviderError> {
+            Ok(Receipt::default())
+        }
+    }
+
+    /// Refuses every request and counts them.
+    async fn refusing() -> (Url, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(stream.read_u8().await.unwrap());
+                }
+                counted.fetch_add(1, Ordering::Relaxed);
+                let reply =
+                    b"HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+                stream.write_all(reply).await.unwrap();
+            }
+        });
+        (Url::parse(&format!("http://{address}/")).unwrap(), asked)
+    }
+
+    #[tokio::test]
+    async fn of_many_who_wait_for_their_turn_none_asks_after_the_refusal() {
+        let (url, asked) = refusing().await;
+        let slow = Slow {
+            http: Http::new(url),
+            known: Notify::new(),
+        };
+        let slow = Arc::new(slow);
+        let guard = Guard::new(Arc::clone(&slow) as Arc<dyn Provider>);
+        let (clock, hands) = Clock::virtual_at(Timestamp::UNIX_EPOCH);
+        let context = Context::new(clock, Timestamp::MAX);
+        let name = DnsName::parse("example.com").unwrap();
+        let id = String::new();
+        let zone = Zone { name, id };
+        let ask = || guard.observe(&zone, &[], &context);
+        let mut before = Box::pin(guard.zones(&zone.name, &context));
+        assert!(futures_util::poll!(&mut before).is_pending());
+        let mut waiting: FuturesUnordered<_> = (0..32).map(|_| ask()).collect();
+        let mut refused = 0;
+        while let Some(result) = waiting.next().await {
+            assert_eq!(result.unwrap_err().message, "the token was revoked");
+            refused += 1;
+            hands.advance(EVERY);
+        }
+        assert_eq!((refused, asked.load(Ordering::Relaxed)), (32, 1));
+        slow.known.notify_one();
+        before.await.unwrap();
+        ask().await.unwrap_err();
+        let sent = asked.load(Ordering::Relaxed);
+        assert_eq!(sent, 1, "what began before the refusal opens nothing");
+        // It was refused in the first of these 32 seconds.
+        hands.advance(AFTER_REFUSAL - EVERY * 32);
+        ask().await.unwrap_err();
+        ask().await.unwrap_err();
+        assert_eq!(asked.load(Ordering::Relaxed), 2, "one finds out");
+    }
+
+    /// A host whose service of tokens refuses everybody.
+    #[derive(Default)]
+    struct Tokens {
+        kept: Kept,
+        asked: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl Provider for Tokens {
+        fn traits(&self) -> Traits {
+            Host::default().traits()
+        }
+
+        async fn zones(&self, _: &DnsName, context: &Context) -> Result<Vec<Held>, ProviderError> {
+            let refused = async {
+                self.asked.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+                Err(ProviderError::new(ErrorKind::Auth, "the key was revoked"))
+            };
+            let refused = self.kept.current(context, refused).await;
+            refused.map(|_| Vec::new())
+        }
+
+        async fn observe(
+            &self,
+            _: &Zone,
+            _: &[DnsName],
+            _: &Context,
+        ) -> Result<Vec<RrSet>, ProviderError> {
+            Ok(Vec::new())
+        }
+
+        async fn apply(
+            &self,
+            _: &Zone,
+            _: &[Change],
+            _: &[RrSet],
+            _: &Context,
+        ) -> Result<Receipt, ProviderError> {
+            Ok(Receipt::default())
+        }
+    }
+
+    #[tokio::test]
+    async fn of_many_who_wait_for_a_token_none_asks_after_the_refusal() {
+        let tokens = Arc::new(Tokens::default());
+        let guard = Guard::new(Arc::clone(&tokens) as Arc<dyn Provider>);
+        let (clock, _hands) = Clock::virtual_at(Timestamp::UNIX_EPOCH);
+        let context = Context::new(clock, Timestamp::MAX);
+        let name = DnsName::parse("example.com").unwrap();
+        let all = (0..32).map(|_| guard.zones(&name, &context));
+        for refused in futures_util::future::join_all(all).await {
+            assert_eq!(refused.unwrap_err().message, "the key was revoked");
+        }
+        assert_eq!(tokens.asked.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]

@@ -106,11 +106,7 @@ impl Http {
         if patience().is_zero() {
             return Err(self.late());
         }
-        if let Err(after) = context.meter.turn(clock, patience()).await {
-            let message = format!("{} is not asked more often than it allows", self.host());
-            let kind = ErrorKind::RateLimited { after: Some(after) };
-            return Err(ProviderError::new(kind, message));
-        }
+        context.turn(&self.host()).await?;
         let started = clock.elapsed();
         let what = format!("{} /{}", ask.method, ask.path.join("/"));
         let exchanged = clock.timeout(patience(), self.exchange(ask)).await;

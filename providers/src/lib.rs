@@ -43,7 +43,7 @@ use jiff::Timestamp;
 
 use clock::Clock;
 pub use error::{ErrorKind, ProviderError};
-use meter::{Meter, Rate};
+use meter::{Meter, Missed, Rate};
 use record::{Change, DnsName, RrSet, Zone};
 
 /// One credential at one DNS host.
@@ -250,5 +250,19 @@ impl Context {
             deadline,
             meter: Meter::default(),
         }
+    }
+
+    /// Waits for the turn to ask what sentences call `host`.
+    pub async fn turn(&self, host: &str) -> Result<(), ProviderError> {
+        let patience = self.clock.until(self.deadline);
+        let taken = self.meter.turn(&self.clock, patience).await;
+        taken.map_err(|missed| match missed {
+            Missed::TooLate(after) => {
+                let message = format!("{host} is not asked more often than it allows");
+                let kind = ErrorKind::RateLimited { after: Some(after) };
+                ProviderError::new(kind, message)
+            }
+            Missed::Refused(error) => error,
+        })
     }
 }

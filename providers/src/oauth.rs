@@ -61,6 +61,10 @@ impl Kept {
         let patience = between(context.clock.now(), context.deadline);
         let current = async {
             let mut kept = self.0.lock().await;
+            // The service may have refused the one who was waited for, and is not asked the same once more.
+            if let Some(error) = context.meter.overtaken() {
+                return Err(error);
+            }
             let needed_until = context.clock.elapsed() + MARGIN;
             if let Some(bearer) = kept.as_ref().filter(|it| it.until > needed_until) {
                 return Ok(bearer.clone());

@@ -155,6 +155,7 @@ verbs = {
     "endless-line": {"zones": forever(lambda: write("x" * 65536))},
     "flood-of-errors": {"zones": flood_of_errors},
     "hang": {"zones": hang},
+    "never-answers": {"zones": lambda request: say({"method": "progress", "params": {}})},
     "waits-for-cancel": {"zones": first_then(waits_for_cancel, good)},
     "ends": {"zones": then_end(lambda: sys.stderr.write("Traceback\n  one\nKeyError: 'view'\n"), 3)},
     "killed": {"zones": lambda request: os.kill(os.getpid(), 9)},

@@ -127,7 +127,7 @@ async fn each_wrong_has_its_sentence_and_harms_only_itself() {
 
 #[test]
 fn every_golden_sentence_has_its_case() {
-    let others = ["hang", "never-reads", "twice"];
+    let others = ["hang", "never-answers", "never-reads", "twice"];
     let cases = CASES.iter().map(|(mode, ..)| *mode).chain(others);
     let cases: BTreeSet<String> = cases.map(|mode| format!("plugin-{mode}.txt")).collect();
     for entry in std::fs::read_dir(root().join("tests/errors")).unwrap() {
@@ -219,6 +219,41 @@ async fn a_plugin_that_hangs_is_told_that_it_is_late_and_then_killed() {
         let error = zones(&plugin, &context(&clock)).await.unwrap_err();
         golden(&golden_file(mode), &shown(&error));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_says_much_and_answers_nothing_is_started_anew() {
+    const MOST_OPEN: usize = 256;
+    let hostile = Hostile::new("never-answers");
+    let plugin = Arc::new(hostile.plugin());
+    let (clock, hands) = Clock::virtual_at(jiff::Timestamp::UNIX_EPOCH);
+    let all: Vec<_> = (0..MOST_OPEN)
+        .map(|_| {
+            let (plugin, context) = (Arc::clone(&plugin), context(&clock));
+            tokio::spawn(async move { zones(&plugin, &context).await })
+        })
+        .collect();
+    let asked = || hostile.diary().iter().filter(|it| *it == "zones").count();
+    assert!(eventually(SOON, || asked() == MOST_OPEN));
+    hands.advance(PATIENCE);
+    for late in all {
+        let late = late.await.unwrap().unwrap_err();
+        assert!(late.message.ends_with("did not answer zones in time"));
+    }
+    // It is not silent: time stands still from here.
+    let full = zones(&plugin, &context(&clock)).await.unwrap_err();
+    assert_eq!(full.kind, ErrorKind::Transient);
+    assert!(is_gone(hostile.number("start ")));
+    let ended = || async { zones(&plugin, &context(&clock)).await.unwrap_err() };
+    let mut error = ended().await;
+    while error == full {
+        tokio::task::yield_now().await;
+        error = ended().await;
+    }
+    golden(&golden_file("never-answers"), &shown(&error));
+    hands.advance(Duration::from_secs(1));
+    assert!(ask(&plugin, Observe, &context(&clock)).await.is_ok());
+    assert_eq!(hostile.starts(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use countersign_providers::clock::Clock;
+use countersign_providers::guard::Guard;
 use countersign_providers::route53::{AssumeRole, Route53, Settings, Source};
 use countersign_providers::secret::SecretSource;
-use countersign_providers::{ErrorKind, Provider, ProviderError};
+use countersign_providers::{Context, ErrorKind, Provider, ProviderError};
 use ring::digest;
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
 
 use crate::support::route53::{Fake, Fault, KEY, SECRET};
 
@@ -193,6 +197,31 @@ async fn a_role_is_taken_once_and_its_external_id_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_refused_a_role_is_sent_once_however_many_wait_for_the_session() {
+    let machine = Machine::new();
+    machine.write("secret", "revoked");
+    let role = AssumeRole {
+        arn: "arn:aws:iam::123456789012:role/dns".to_owned(),
+        external_id: None,
+        session_name: None,
+    };
+    let secret = SecretSource::File(machine.home.path().join("secret"));
+    let id = KEY.to_owned();
+    let provider = machine.provider(Settings {
+        source: Source::Key { id, secret },
+        assume_role: Some(role),
+        ..settings(&machine.fake)
+    });
+    let guard = Guard::new(Arc::new(provider));
+    let (name, context) = (name("a"), context());
+    let all = (0..8).map(|_| guard.zones(&name, &context));
+    for refused in futures_util::future::join_all(all).await {
+        assert_eq!(refused.unwrap_err().kind, ErrorKind::Auth);
+    }
+    assert_eq!(machine.fake.calls(), ["Sts"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_profile_takes_its_role_with_the_credential_of_another() {
     let machine = Machine::new();
     machine.fake.state().external_id = Some("shared-with-us".to_owned());
@@ -317,6 +346,77 @@ async fn an_instance_that_does_not_answer_is_explained_with_its_hop_limit() {
             .unwrap()
             .contains("--http-put-response-hop-limit 2")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_is_out_of_order_for_a_moment_is_nobodys_move() {
+    let mut machine = Machine::new();
+    machine.variables.remove("AWS_EC2_METADATA_DISABLED");
+    let url = machine.fake.url();
+    let endpoint = url.trim_end_matches('/');
+    machine.set("AWS_EC2_METADATA_SERVICE_ENDPOINT", endpoint);
+    let oops = r#"{"Code": "InternalError", "Message": "oops"}"#.to_owned();
+    for (fault, why) in [
+        (Fault::Garbage(503, String::new()), "answered 503"),
+        (Fault::Garbage(500, oops), "answered 500"),
+        (Fault::Garbage(429, String::new()), "answered 429"),
+        (
+            Fault::HalfReply,
+            "broke off before the whole reply had come",
+        ),
+    ] {
+        machine.fake.fault("metadata", fault);
+        let error = machine.fails(machine.chain()).await;
+        assert_eq!(error.kind, ErrorKind::Transient, "{error:?}");
+        assert!(error.message.contains(why), "{error:?}");
+        assert!(
+            error
+                .hint
+                .unwrap()
+                .starts_with("it is asked again by itself")
+        );
+    }
+    for said in [(401, "no token"), (404, ""), (200, "")] {
+        let refusal = Fault::Garbage(said.0, said.1.to_owned());
+        machine.fake.fault("metadata", refusal);
+        let error = machine.fails(machine.chain()).await;
+        assert_eq!(error.kind, ErrorKind::Auth, "{error:?}");
+        assert!(
+            error
+                .hint
+                .unwrap()
+                .starts_with("attach an instance profile")
+        );
+    }
+}
+
+/// So it is from within a container, where the reply needs one hop more than it has.
+#[tokio::test]
+async fn an_instance_whose_reply_never_comes_is_explained_with_its_hop_limit() {
+    let mut machine = Machine::new();
+    machine.variables.remove("AWS_EC2_METADATA_DISABLED");
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    machine.set("AWS_EC2_METADATA_SERVICE_ENDPOINT", &endpoint);
+    let (clock, hands) = Clock::virtual_at(jiff::Timestamp::UNIX_EPOCH);
+    let context = Context::new(clock, jiff::Timestamp::MAX);
+    let provider = machine.provider(machine.chain());
+    let name = name("a");
+    let hears = async {
+        let (mut asked, _) = silent.accept().await.unwrap();
+        asked.read_u8().await.unwrap();
+        hands.advance(Duration::from_secs(5));
+        std::future::pending::<()>().await;
+    };
+    let error = tokio::select! {
+        found = provider.zones(&name, &context) => found.unwrap_err(),
+        () = hears => unreachable!("it is silent for ever"),
+    };
+    assert_eq!(error.kind, ErrorKind::Auth);
+    let words = "did not answer within 5 s";
+    assert!(error.message.contains(words), "{error:?}");
+    let hint = error.hint.unwrap();
+    assert!(hint.contains("--http-put-response-hop-limit 2"), "{hint}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
 
-use super::child::{LONGEST_WORDS, Shared};
+use super::child::{LONGEST_WORDS, MOST_OPEN, Shared};
 use super::lines::{Lines, Next};
 use super::wire::{self, Line, MAX_LINE, Message};
 use crate::ProviderError;
@@ -46,6 +46,8 @@ enum Over {
     Ended,
     /// It does nothing any more.
     Hung,
+    /// It answers nothing, whatever else it says.
+    Choked,
     /// Nobody needs it any more.
     Unneeded,
 }
@@ -71,6 +73,7 @@ impl Attendant {
                 () = &mut log, if !is_logged => is_logged = true,
                 over = &mut reading => break over,
                 over = &mut writing => break over,
+                () = shared.choked.notified() => break Over::Choked,
                 () = self.group.ended() => break Over::Ended,
             }
         };
@@ -79,7 +82,7 @@ impl Attendant {
             // Whoever ends closes its pipes a moment before.
             Over::Closed(_) => self.ends_within(LAST_WORDS).await,
             Over::Unneeded => self.ends_within(SHUTDOWN).await,
-            Over::Broke(_) | Over::Hung => false,
+            Over::Broke(_) | Over::Hung | Over::Choked => false,
         };
         let status = self.group.kill().await.filter(|_| has_ended);
         if let Over::Ended = over {
@@ -105,6 +108,9 @@ impl Attendant {
             (Over::Hung, _) => shared.gone(&format!(
                 "said nothing for {} s after a deadline had passed, and was killed",
                 HUNG_AFTER.as_secs()
+            )),
+            (Over::Choked, _) => shared.gone(&format!(
+                "had left {MOST_OPEN} requests unanswered until nobody waited for them, and was killed"
             )),
             (Over::Unneeded, _) => shared.gone("was told to end"),
             (over, Some(status)) => {

@@ -19,7 +19,7 @@ use crate::{ErrorKind, ProviderError};
 /// Lines that may wait to be read by the plug-in.
 const QUEUE: usize = 8;
 /// Requests that may be open, those that nobody waits for any more included.
-const MOST_OPEN: usize = 256;
+pub(super) const MOST_OPEN: usize = 256;
 /// More of what it says is not shown.
 pub(super) const LONGEST_WORDS: usize = 300;
 
@@ -35,6 +35,8 @@ pub(super) struct Shared {
     open: Mutex<Open>,
     /// A request is waited for no more, and was not answered.
     pub(super) given_up: Notify,
+    /// Nobody waits for any of the requests that are open, and there is room for no other.
+    pub(super) choked: Notify,
     began: Duration,
 }
 
@@ -73,6 +75,7 @@ impl Connection {
             voice,
             open: Mutex::default(),
             given_up: Notify::new(),
+            choked: Notify::new(),
             began: clock.elapsed(),
         });
         let pipes = group.pipes();
@@ -216,6 +219,9 @@ impl Shared {
             return Err(end.error.clone());
         }
         if open.requests.len() >= MOST_OPEN {
+            if open.requests.values().all(Option::is_none) {
+                self.choked.notify_one();
+            }
             let program = &self.voice.program;
             let message = format!("{program} has {MOST_OPEN} requests that it did not answer yet");
             return Err(ProviderError::new(ErrorKind::Transient, message));

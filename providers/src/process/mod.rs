@@ -85,13 +85,7 @@ impl Process {
         context: &Context,
     ) -> Result<A, ProviderError> {
         let clock = &context.clock;
-        let patience = clock.until(context.deadline);
-        if let Err(after) = context.meter.turn(clock, patience).await {
-            let program = self.starter.program();
-            let message = format!("{program} is not asked more often than it allows");
-            let kind = ErrorKind::RateLimited { after: Some(after) };
-            return Err(ProviderError::new(kind, message));
-        }
+        context.turn(self.starter.program()).await?;
         let asked = clock.elapsed();
         let patience = clock.until(context.deadline);
         let answer = connection.call(method, params, clock, patience).await;

@@ -37,6 +37,9 @@ const MOST_ROLES: usize = 5;
 const HOPS: &str = "on an EC2 instance the reply to a container takes one hop more than is allowed at first: raise the limit with \
     `aws ec2 modify-instance-metadata-options --instance-id ID --http-put-response-hop-limit 2`; anywhere else set `profile`, \
     or `access-key-id` and `secret-access-key`";
+/// What is to be done about one that is there and gives no reply that says anything.
+const OUT_OF_ORDER: &str =
+    "it is asked again by itself; if it goes on, look at the instance metadata service";
 /// What an instance that answers lacks.
 const NO_ROLE: &str = "attach an instance profile with a role to the instance, or set `profile`, or `access-key-id` and \
     `secret-access-key`";
@@ -99,6 +102,10 @@ impl Credentials {
 
     async fn fetch(&self, context: &Context) -> Result<Credential, ProviderError> {
         let mut kept = self.kept.lock().await;
+        // The one who was waited for may have been refused, and nobody is asked the same once more.
+        if let Some(error) = context.meter.overtaken() {
+            return Err(error);
+        }
         let needed_until = context.clock.now().as_second() + MARGIN.as_secs().cast_signed();
         let is_good = |credential: &&Credential| {
             let end = credential.expires_in.map(|end| end.as_second());
@@ -217,11 +224,12 @@ impl Finder<'_> {
                     "there is no AWS credential: not in the environment, not in the profile `{profile}`, neither a web \
                      identity nor a container's, and none from the instance: {why}"
                 );
-                let hint = match find::<Unsent>(&error) {
-                    Some(_) => HOPS,
-                    None => NO_ROLE,
+                let (kind, hint) = match find::<Unsent>(&error) {
+                    Some(unsent) if unsent.is_passing => (ErrorKind::Transient, OUT_OF_ORDER),
+                    Some(_) => (ErrorKind::Auth, HOPS),
+                    None => (ErrorKind::Auth, NO_ROLE),
                 };
-                Err(ProviderError::new(ErrorKind::Auth, message).hint(hint))
+                Err(ProviderError::new(kind, message).hint(hint))
             }
         }
     }

@@ -7,11 +7,10 @@ use tokio::io::AsyncReadExt;
 
 use std::time::Duration;
 
-use crate::Context;
-use crate::clock::later;
-use crate::http::{Ask, Http, judge_endpoint};
+use crate::http::{Ask, Http, Reply, judge_endpoint};
 use crate::meter::Meter;
 use crate::secret::SecretSource;
+use crate::{Context, ErrorKind, ProviderError};
 
 /// A file of profiles or a token is not larger.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -26,10 +25,14 @@ const NEAR: [&str; 5] = [
     "[fd00:ec2::23]",
 ];
 
-/// Why a service of credentials gave no reply; holds nothing that it was sent.
+/// Why a service of credentials gave no reply that says anything; holds nothing that it was sent.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Unsent(pub(super) String);
+#[error("{why}")]
+pub(super) struct Unsent {
+    why: String,
+    /// Somebody is there, who may well answer the next time.
+    pub(super) is_passing: bool,
+}
 
 /// What the library gets for one verb.
 pub(super) fn surroundings(
@@ -119,34 +122,73 @@ impl HttpSend for Web {
         &self,
         request: http::Request<Bytes>,
     ) -> reqsign_core::Result<http::Response<Bytes>> {
-        let unsent = |why: String| Error::unexpected("no reply").with_source(Unsent(why));
         let (head, body) = request.into_parts();
         let url = Url::parse(&head.uri.to_string());
-        let mut url = url.map_err(|error| unsent(error.to_string()))?;
+        let mut url = url.map_err(|error| Unsent::never(error.to_string()))?;
         let host = url.host_str().unwrap_or_default().to_owned();
         if let (Some(sts), true) = (&self.sts, host.starts_with("sts.")) {
             url = sts.clone();
         }
         let is_near = NEAR.contains(&host.as_str());
         if !is_near && let Err(why) = judge_endpoint(&url) {
-            return Err(unsent(format!(
-                "{host} is not asked for a credential: {why}"
-            )));
-        }
-        let mut context = self.context.clone();
-        if is_near || url.scheme() == "http" {
-            let soon = later(context.clock.now(), NEAR_DEADLINE);
-            context.deadline = context.deadline.min(soon);
+            let why = format!("{host} is not asked for a credential: {why}");
+            return Err(Unsent::never(why).into());
         }
         let mut ask = Ask::new(head.method, &[]).headers(head.headers);
         if !body.is_empty() {
             ask = ask.raw_body(body.to_vec());
         }
-        let reply = Http::new(url).send(ask, &context).await;
-        let reply = reply.map_err(|error| unsent(error.message).set_retryable(true))?;
+        let context = &self.context;
+        let reply = if is_near || url.scheme() == "http" {
+            ask_near(&Http::metadata(url), ask, context).await
+        } else {
+            let reply = Http::new(url).send(ask, context).await;
+            reply.map_err(|error| Unsent::of(&error))
+        };
+        let reply = reply.map_err(|unsent| Error::from(unsent).set_retryable(true))?;
         let mut response = http::Response::new(Bytes::from(reply.body));
         *response.status_mut() = reply.status;
         *response.headers_mut() = reply.headers;
         Ok(response)
+    }
+}
+
+/// The reply of a service on the machine itself, which has one at once or is not there.
+async fn ask_near(service: &Http, ask: Ask, context: &Context) -> Result<Reply, Unsent> {
+    let clock = &context.clock;
+    let asked = clock.timeout(NEAR_DEADLINE, service.send(ask, context));
+    let Some(reply) = asked.await else {
+        let seconds = NEAR_DEADLINE.as_secs();
+        let why = format!("{} did not answer within {seconds} s", service.host());
+        return Err(Unsent::never(why));
+    };
+    let reply = reply.map_err(|error| Unsent::of(&error))?;
+    match reply.kind(clock) {
+        ErrorKind::Transient | ErrorKind::RateLimited { .. } => Err(Unsent {
+            why: format!("{} answered {}", service.host(), reply.status.as_u16()),
+            is_passing: true,
+        }),
+        _ => Ok(reply),
+    }
+}
+
+impl Unsent {
+    /// It will be the same the next time.
+    fn never(why: String) -> Self {
+        let is_passing = false;
+        Self { why, is_passing }
+    }
+
+    fn of(error: &ProviderError) -> Self {
+        Self {
+            why: error.message.clone(),
+            is_passing: error.kind == ErrorKind::Transient,
+        }
+    }
+}
+
+impl From<Unsent> for Error {
+    fn from(unsent: Unsent) -> Self {
+        Self::unexpected("no reply").with_source(unsent)
     }
 }

@@ -1,7 +1,7 @@
 //! Scripts for certbot's `--manual-auth-hook` and `--manual-cleanup-hook`.
 //!
-//! They are told in their environment what to write. What the first one printed is kept with the value, and the second
-//! one finds it in `CERTBOT_AUTH_OUTPUT`.
+//! They are told in their environment what to write. What the first one printed is kept with the value, without the
+//! secrets that it was given, and the second one finds it in `CERTBOT_AUTH_OUTPUT`.
 
 use std::collections::BTreeMap;
 

@@ -117,7 +117,7 @@ impl<W: Writer> Provider for WriteOnly<W> {
 }
 
 /// Runs what sentences call `program`, which writes `change`, with these variables and those that hold secrets; the
-/// beginning of what it prints.
+/// beginning of what it prints, without the secrets.
 async fn run(
     program: &str,
     argv: &[String],
@@ -164,7 +164,12 @@ async fn run(
         }
     };
     if finished.status.success() {
-        return Ok(String::from_utf8_lossy(&finished.stdout).into_owned());
+        let printed = String::from_utf8_lossy(&finished.stdout);
+        let whole = match finished.is_cut {
+            true => without_begun(&printed, &read),
+            false => &printed,
+        };
+        return Ok(hide(whole, &read));
     }
     let how = ending(finished.status);
     let words = hide(without_half(&finished.stderr, &read), &read);
@@ -182,17 +187,36 @@ async fn run(
 
 /// The end of an output, without the rest of a secret that its beginning was cut from.
 fn without_half<'o>(output: &'o str, secrets: &[Secret]) -> &'o str {
-    let texts = secrets.iter().filter_map(|it| it.expose_text().ok());
-    let halves = texts.map(|text| {
-        if output.len() >= TELLING && text.contains(output) {
-            return output.len();
-        }
-        let ends = text.char_indices().map(|(at, _)| &text[at..]);
-        let mut ends = ends.filter(|end| end.len() >= TELLING);
-        let end = ends.find(|end| output.starts_with(end));
-        end.map_or(0, str::len)
+    let half = of_a_secret(output, secrets, |text| {
+        let mut ends = text.char_indices().map(|(at, _)| &text[at..]);
+        ends.find(|end| output.starts_with(end))
     });
-    &output[halves.max().unwrap_or(0)..]
+    &output[half..]
+}
+
+/// The beginning of an output, without the beginning of a secret that its end was cut from.
+fn without_begun<'o>(output: &'o str, secrets: &[Secret]) -> &'o str {
+    // A character may have been cut too.
+    let output = output.trim_end_matches(char::REPLACEMENT_CHARACTER);
+    let begun = of_a_secret(output, secrets, |text| {
+        let mut begins = text.char_indices().rev().map(|(at, _)| &text[..at]);
+        begins.find(|begin| output.ends_with(begin))
+    });
+    &output[..output.len() - begun]
+}
+
+/// So many octets of an output that was cut may be a part of a secret; `part` finds the longest where it was cut.
+fn of_a_secret<'s>(
+    output: &str,
+    secrets: &'s [Secret],
+    part: impl Fn(&'s str) -> Option<&'s str>,
+) -> usize {
+    let texts = secrets.iter().filter_map(|it| it.expose_text().ok());
+    let parts = texts.map(|text| match text.contains(output) {
+        true => output.len(),
+        false => part(text).map_or(0, str::len),
+    });
+    parts.filter(|len| *len >= TELLING).max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -208,5 +232,16 @@ mod tests {
         assert_eq!(without_half("3 is bad", &secrets), "3 is bad");
         let long = [Secret::new(more.repeat(2).into_bytes())];
         assert_eq!(without_half(&more, &long), "");
+    }
+
+    #[test]
+    fn the_beginning_of_a_secret_is_not_kept_where_an_output_is_cut_in_it() {
+        let secrets = [Secret::new("hunter2hüpft".as_bytes().to_vec())];
+        for begun in ["hunt", "hunter2h\u{FFFD}", "hunter2hüpf"] {
+            let output = format!("token {begun}");
+            assert_eq!(without_begun(&output, &secrets), "token ");
+        }
+        assert_eq!(without_begun("a hun", &secrets), "a hun");
+        assert_eq!(without_begun("ter2", &secrets), "");
     }
 }

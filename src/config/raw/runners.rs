@@ -80,7 +80,7 @@ pub(in crate::config) struct LegoHttpreq {
 pub(in crate::config) struct CertbotHooks {
     /// What puts a value there: a program, by its absolute path, and its arguments; no shell.
     pub(in crate::config) auth: Option<Vec<String>>,
-    /// What takes it away; it finds what the other one printed in CERTBOT_AUTH_OUTPUT.
+    /// What takes it away; it finds what the other one printed, without the secrets, in CERTBOT_AUTH_OUTPUT.
     pub(in crate::config) cleanup: Option<Vec<String>>,
     /// Variables of their environment that hold secrets; they have PATH, HOME, LANG and certbot's besides.
     pub(in crate::config) env: Option<Entries<Secret>>,

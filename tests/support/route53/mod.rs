@@ -158,6 +158,12 @@ impl State {
     pub fn zone(&mut self, id: &str) -> Option<&mut Zone> {
         self.zones.iter_mut().find(|zone| zone.id == id)
     }
+
+    /// The next fault of that call, which happens once.
+    fn fault_of(&mut self, call: &str) -> Option<Fault> {
+        let at = self.faults.iter().position(|(name, _)| *name == call)?;
+        self.faults.remove(at).map(|(_, fault)| fault)
+    }
 }
 
 type Refused = (u16, &'static str, String);
@@ -180,21 +186,20 @@ impl Shared {
         let mut state = self.state.lock().expect("nothing panics with it");
         let call = call_of(request);
         state.calls.push(call.to_owned());
-        let fault = (state.faults.iter().position(|(name, _)| *name == call))
-            .and_then(|at| state.faults.remove(at));
+        let fault = state.fault_of(call);
         match fault {
-            Some((_, Fault::Refuse(status, code, message))) => {
+            Some(Fault::Refuse(status, code, message)) => {
                 return Answer::Reply(status, refusal(code, &message));
             }
-            Some((_, Fault::Garbage(status, body))) => return Answer::Reply(status, body),
-            Some((_, Fault::ResetBefore)) => return Answer::Reset,
-            Some((_, Fault::Silence)) => return Answer::Silence,
+            Some(Fault::Garbage(status, body)) => return Answer::Reply(status, body),
+            Some(Fault::ResetBefore) => return Answer::Reset,
+            Some(Fault::Silence) => return Answer::Silence,
             _ => {}
         }
         let done = state.perform(call, request);
         match (fault, done) {
-            (Some((_, Fault::ResetAfter)), _) => Answer::Reset,
-            (Some((_, Fault::HalfReply)), Ok(body)) => Answer::Half(body),
+            (Some(Fault::ResetAfter), _) => Answer::Reset,
+            (Some(Fault::HalfReply), Ok(body)) => Answer::Half(body),
             (_, Ok(body)) => Answer::Reply(200, body),
             (_, Err((status, "", message))) => Answer::Reply(status, message),
             (_, Err((status, code, message))) => Answer::Reply(status, refusal(code, &message)),
@@ -205,6 +210,19 @@ impl Shared {
     fn metadata(&self, request: &Request) -> Option<Answer> {
         let ok = |body: String| Some(Answer::Reply(200, body));
         let path = request.path.as_str();
+        if path.starts_with("/latest/")
+            && let Some(fault) = self
+                .state
+                .lock()
+                .expect("nothing panics with it")
+                .fault_of("metadata")
+        {
+            return Some(match fault {
+                Fault::Garbage(status, body) => Answer::Reply(status, body),
+                Fault::HalfReply => Answer::Half("metadata".to_owned()),
+                _ => Answer::Silence,
+            });
+        }
         if path == "/latest/api/token" {
             let asked = request.method == "PUT"
                 && request
