@@ -545,3 +545,25 @@ fn same_ports(word: &str) -> String {
         None => word.to_owned(),
     }
 }
+
+#[test]
+fn check_names_credentials_that_are_none() {
+    let program = Countersign::new(
+        "state: {dir}/state\n\
+         authorities: {letsencrypt: {agree-to-terms: true}}\n\
+         providers:\n\
+         \x20 acme: {acme-sh: {home: \"{dir}/nowhere\", script: dns_nic}}\n\
+         \x20 bare: {acme-sh: {home: \"{dir}/bare\", script: dns_nic}}\n\
+         \x20 file: {rfc2136: {server: 192.0.2.53, tsig: {keyfile: \"{dir}/none.json\"}}}\n\
+         \x20 google: {googlecloud: {credentials: {file: \"{dir}/none.json\"}}}\n\
+         \x20 parts: {rfc2136: {server: 192.0.2.53, tsig: {name: a.test, algorithm: hmac-sha256, secret: {file: \"{dir}/none.json\"}}}}\n\
+         certificates: {web: {names: [example.com], provider: file}}\n",
+    );
+    std::fs::create_dir(program.path("bare")).unwrap();
+    std::fs::write(program.path("bare/acme.sh"), "").unwrap();
+    std::fs::write(program.path("none.json"), "{\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(program.path("none.json"), mode).unwrap();
+    let check = program.run(&["check"]).expect_code(2);
+    complaint("check-credentials", &check, program.directory());
+}

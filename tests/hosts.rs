@@ -429,6 +429,33 @@ fn a_person_who_does_by_hand_what_renew_says() {
     assert_eq!(dns::txt(person.host.addr(), CHALLENGE), [""; 0]);
 }
 
+/// A script that hangs, and what it has started.
+#[test]
+fn no_script_outlives_whoever_started_it() {
+    let host = host();
+    let pebble = Pebble::new(Version::Newest, host.addr()).start();
+    let program = Countersign::new("");
+    let text = "#!/bin/sh\nsleep 987 &\necho $$ $! >\"$0.pids\"\nwait\n";
+    let hangs = script(&program, "hangs.sh", text);
+    let provider = format!("lego-exec: {{command: [{}]}}", hangs.display());
+    configure(&program, &pebble, host.addr(), &provider, "");
+    let pids = program.path("hangs.sh.pids");
+    for command in ["renew", "run", "clean"] {
+        let running = program.start(&[command]);
+        let started = || std::fs::read_to_string(&pids).is_ok_and(|it| it.ends_with('\n'));
+        assert!(eventually(WITHIN, started));
+        // First politely, then at once.
+        running.interrupt();
+        running.interrupt();
+        running.finish();
+        let pids = std::fs::read_to_string(&pids).unwrap();
+        let there = |pid: &str| Path::new("/proc").join(pid).join("exe").exists();
+        let none = || !pids.split_whitespace().any(there);
+        assert!(eventually(WITHIN, none), "{command}: {pids}");
+        std::fs::remove_file(program.path("hangs.sh.pids")).unwrap();
+    }
+}
+
 /// More certificates than an authority has seats.
 const BY_HAND: usize = 40;
 

@@ -184,6 +184,20 @@ async fn certbot_hooks_are_told_in_their_environment() {
     assert_eq!(script.out(), wanted);
 }
 
+/// As a shell drops it: else the value could never be taken away.
+#[tokio::test]
+async fn a_nul_that_a_certbot_hook_prints_does_not_keep_the_other_one_from_running() {
+    let script = Script::new("printf 'id\\0-7\\n'; echo \"$1 $CERTBOT_AUTH_OUTPUT\" >>{out}");
+    let name = challenge();
+    let put = apply(script.hooks(), &[ensure(&name, "new")]).await;
+    let gone = Change {
+        handle: put.unwrap().handles[0].clone(),
+        ..absent(&name, "new")
+    };
+    apply(script.hooks(), &[gone]).await.unwrap();
+    assert_eq!(script.out(), "auth \ncleanup id-7\n");
+}
+
 #[tokio::test]
 async fn what_a_certbot_hook_prints_is_kept_without_its_secrets() {
     let long = "x".repeat(2030);

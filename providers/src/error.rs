@@ -16,6 +16,8 @@ pub struct ProviderError {
     pub hint: Option<String>,
     /// Whether some of the changes were made all the same.
     pub partly: bool,
+    /// Whether it is about a program of whoever runs us, and not about a plug-in of ours.
+    pub theirs: bool,
 }
 
 impl ProviderError {
@@ -27,6 +29,7 @@ impl ProviderError {
             message: message.into(),
             hint: None,
             partly: false,
+            theirs: false,
         }
     }
 
@@ -46,6 +49,12 @@ impl ProviderError {
     pub fn partly(self) -> Self {
         let partly = true;
         Self { partly, ..self }
+    }
+
+    /// About a program of whoever runs us.
+    pub fn theirs(self) -> Self {
+        let theirs = true;
+        Self { theirs, ..self }
     }
 
     /// Whether a change that failed so may nevertheless have been made, now or a little later.

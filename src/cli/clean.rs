@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::Ending;
 use super::arguments::Clean;
 use super::print::{Screen, complain, out};
+use super::process::Interrupts;
 use super::words::{self, count, day, rfc3339, select};
 use crate::config::Config;
 use crate::control::{Ask, Client, ClientError, Reply};
@@ -55,10 +56,14 @@ pub(super) async fn run(config: &Config, clock: &Clock, screen: Screen, options:
         let sentence = "`clean --foreign` asks before it removes what is not ours, and nobody is there to answer; look at what `clean` lists, then add --yes";
         return Ending::Usage(sentence.to_owned());
     }
-    match perform(config, clock, screen, options, only).await {
-        Ok(ending) => ending,
-        Err(error) => Ending::yours(&error),
-    }
+    let interrupts = Interrupts::listen();
+    let performed = tokio::select! {
+        performed = perform(config, clock, screen, options, only) => performed,
+        () = interrupts.politely.cancelled() => return Ending::Failed(Some(
+            "interrupted; what was to go may still be there: `clean` again says so".to_owned(),
+        )),
+    };
+    performed.unwrap_or_else(|error| Ending::yours(&error))
 }
 
 async fn perform(
@@ -77,7 +82,7 @@ async fn perform(
     // A person may think for as long as it takes: nobody waits for the store meanwhile.
     drop(hand);
     let foreign: BTreeSet<RecordId> = cleaned.foreign().map(|it| it.record.clone()).collect();
-    if options.foreign && !foreign.is_empty() && (options.yes || agrees(&cleaned)) {
+    if options.foreign && !foreign.is_empty() && (options.yes || agrees(&cleaned).await) {
         let selection = Selection {
             foreign: foreign.clone(),
             ..selection
@@ -168,22 +173,25 @@ impl Hand {
 }
 
 /// Lists what would go, and asks.
-fn agrees(cleaned: &Cleaned) -> bool {
+async fn agrees(cleaned: &Cleaned) -> bool {
     for value in cleaned.foreign() {
         let record = &value.record;
         complain(format!("{}  {}", record.name, words::clean(&record.value)));
     }
     let many = count(cleaned.foreign().count(), "value");
-    let mut stderr = io::stderr().lock();
-    // Whoever sees nothing will not agree.
-    let _ = write!(
-        stderr,
+    let question = format!(
         "{many} that Countersign did not put there: another client may wait for its validation.\nType `{YES}` to remove: "
-    )
-    .and_then(|()| stderr.flush());
-    let mut answer = String::new();
-    let read = io::stdin().lock().read_line(&mut answer);
-    read.is_ok() && answer.trim() == YES
+    );
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut stderr = io::stderr().lock();
+        // Whoever sees nothing will not agree.
+        let _ = stderr
+            .write_all(question.as_bytes())
+            .and_then(|()| stderr.flush());
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).map(|_| answer)
+    });
+    matches!(answer.await, Ok(Ok(answer)) if answer.trim() == YES)
 }
 
 fn tell(cleaned: &Cleaned, screen: Screen, is_foreign_asked: bool) {

@@ -23,6 +23,7 @@ mod status;
 mod words;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use countersign_providers::clock::Clock;
@@ -34,6 +35,9 @@ use crate::passed::PassedSockets;
 use crate::store::StoreError;
 use arguments::{Arguments, Command, Level, PluginCommand};
 use print::{Screen, complain};
+
+/// Tasks have this long to end what they started, programs of users among it.
+const LEAVE: Duration = Duration::from_millis(500);
 
 /// How a command ended.
 enum Ending {
@@ -78,8 +82,8 @@ pub fn main() -> ExitCode {
     let ending = match (runtime, passed) {
         (Ok(runtime), Ok(passed)) => {
             let ending = runtime.block_on(run(arguments, passed));
-            // Whoever was told to stop at once does not wait for what is under way.
-            runtime.shutdown_background();
+            // Whoever was told to stop at once does not wait for what is under way, but what it started ends with it.
+            runtime.shutdown_timeout(LEAVE);
             ending
         }
         (_, Err(error)) => Ending::yours(&error),

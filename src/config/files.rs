@@ -9,6 +9,7 @@ use countersign_providers::azuredns::Login;
 use countersign_providers::clock::Clock;
 use countersign_providers::rfc2136::Tsig;
 use countersign_providers::route53::Source;
+use countersign_providers::runners::AcmeSh;
 use countersign_providers::secret::SecretSource;
 use rustix::fs::{Access, access};
 use rustls_pki_types::CertificateDer;
@@ -55,8 +56,10 @@ impl Config {
         }
         findings.extend(self.check_addresses(clock).await);
         for (name, settings) in &self.providers {
-            findings.extend(check_accounts(&format!("providers.{name}"), settings, clock).await);
-            for (path, argv) in provider_programs(&format!("providers.{name}"), settings) {
+            let path = format!("providers.{name}");
+            findings.extend(check_credential(&path, settings, clock).await);
+            findings.extend(check_acme_sh(&path, settings));
+            for (path, argv) in provider_programs(&path, settings) {
                 findings.extend(check_program(&path, argv));
             }
         }
@@ -340,22 +343,70 @@ async fn check_secret(path: &str, source: &SecretSource, clock: &Clock) -> Optio
     })
 }
 
-/// The accounts are such, as far as they can be read.
-async fn check_accounts(path: &str, settings: &ProviderSettings, clock: &Clock) -> Option<Finding> {
-    let ProviderSettings::AcmeDns(settings) = settings else {
-        return None;
-    };
-    let is_run = matches!(settings.accounts, SecretSource::Command(_));
-    // Those that cannot be read are found with the other secrets.
-    if is_run || settings.accounts.read(clock).await.is_err() {
-        return None;
+/// What is in a provider's secret files is what it should be, as far as they can be read.
+async fn check_credential(
+    path: &str,
+    settings: &ProviderSettings,
+    clock: &Clock,
+) -> Option<Finding> {
+    for (_, source) in provider_secrets(path, settings) {
+        let is_run = matches!(source, SecretSource::Command(_));
+        // Those that cannot be read are found with the other secrets.
+        if is_run || source.read(clock).await.is_err() {
+            return None;
+        }
     }
-    let error = settings.judge(clock).await.err()?;
+    let (key, judged, hint) = match settings {
+        ProviderSettings::AcmeDns(settings) => (
+            "acme-dns.accounts",
+            settings.judge(clock).await,
+            "name the file where lego or the acme-dns hook for certbot keeps the accounts of this server",
+        ),
+        ProviderSettings::GoogleCloud(settings) => (
+            "googlecloud.credentials",
+            settings.judge(clock).await,
+            "name the JSON file of a service account's key, as Google gives it",
+        ),
+        ProviderSettings::Rfc2136(settings) => (
+            "rfc2136.tsig",
+            settings.judge(clock).await,
+            "write the key as `tsig-keygen -a hmac-sha256` or `keymgr -t` does",
+        ),
+        _ => return None,
+    };
     Some(Finding {
         severity: Severity::Error,
-        message: format!("{path}.acme-dns.accounts: {error}"),
-        hint: "name the file where lego or the acme-dns hook for certbot keeps the accounts of this server"
-            .to_owned(),
+        message: format!("{path}.{key}: {}", judged.err()?),
+        hint: hint.to_owned(),
+    })
+}
+
+/// What an acme.sh that is configured lacks.
+fn check_acme_sh(path: &str, settings: &ProviderSettings) -> Option<Finding> {
+    let ProviderSettings::AcmeSh(settings) = settings else {
+        return None;
+    };
+    let AcmeSh { home, script, .. } = &settings.writer;
+    let file = format!("{script}.sh");
+    let (key, lacks, hint) = match home.join("acme.sh").is_file() {
+        false => (
+            "home",
+            format!("{} has no acme.sh", home.display()),
+            "name the directory where acme.sh is installed, usually ~/.acme.sh",
+        ),
+        true if home.join(&file).is_file() || home.join("dnsapi").join(&file).is_file() => {
+            return None;
+        }
+        true => (
+            "script",
+            format!("{} has no {file}, and its dnsapi neither", home.display()),
+            "name one of the scripts in its directory dnsapi, without .sh",
+        ),
+    };
+    Some(Finding {
+        severity: Severity::Error,
+        message: format!("{path}.acme-sh.{key}: {lacks}"),
+        hint: hint.to_owned(),
     })
 }
 

@@ -156,6 +156,8 @@ pub enum Event {
     Ensured(Result<Option<String>, ProviderError>),
     /// The host was asked to remove it.
     Removed(Result<(), ProviderError>),
+    /// A person saw it at the host, and it is to go unless somebody wants it.
+    Found,
     /// The host was asked whether it is there.
     Looked(Result<bool, ProviderError>),
 }
@@ -198,6 +200,7 @@ impl Entry {
             }
             Event::Ensured(outcome) => self.ensured(now, outcome),
             Event::Removed(outcome) => self.removed(now, outcome),
+            Event::Found => self.found(),
             Event::Looked(outcome) => self.looked(now, outcome),
         }
         if self.since.is_none() || self.state() != was {
@@ -351,6 +354,15 @@ impl Entry {
             self.removed = Some(now);
             self.looks = 0;
         }
+        self.settle();
+    }
+
+    fn found(&mut self) {
+        self.doubt = self.in_doubt();
+        self.asked_here = true;
+        self.presence = Presence::Present;
+        self.removed = None;
+        self.refused = false;
         self.settle();
     }
 

@@ -212,6 +212,7 @@ pub(super) fn provider_failure(error: &ProviderError, provider: &str) -> Failure
         | ErrorKind::Permission
         | ErrorKind::ZoneMissing
         | ErrorKind::ZoneAmbiguous => Whose::You,
+        ErrorKind::Fatal if error.theirs => Whose::You,
         ErrorKind::Fatal => Whose::Countersign,
         _ => Whose::DnsHost,
     };

@@ -60,9 +60,6 @@ struct Cleared {
     replies: Vec<oneshot::Sender<Result<(), ClearError>>>,
 }
 
-/// Owns a value for as long as it takes to note that it is there and that nobody wants it.
-const NOBODY: &str = "nobody";
-
 /// Who waits for a value to be there.
 struct Waiter {
     ttl: u32,
@@ -343,11 +340,7 @@ impl ZoneTask {
         if entry.owners().next().is_some() {
             return false;
         }
-        let handle = entry.handle().map(str::to_owned);
-        entry.apply(now, Event::Intended(NOBODY.to_owned()));
-        entry.apply(now, Event::Ensured(Ok(handle)));
-        entry.apply(now, Event::Released(NOBODY.to_owned()));
-        entry.apply(now, Event::Looked(Ok(true)));
+        entry.apply(now, Event::Found);
         true
     }
 

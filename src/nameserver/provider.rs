@@ -337,6 +337,7 @@ fn name_key(zone: &DnsName, name: &DnsName) -> Key {
 fn error(kind: ErrorKind, message: String) -> ProviderError {
     ProviderError {
         partly: false,
+        theirs: false,
         kind,
         code: None,
         message,

@@ -15,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reqwest::Url;
 
+use crate::clock::Clock;
 use crate::http::Http;
 use crate::meter::Rate;
 use crate::record::{Change, DnsName, RrSet, Zone};
@@ -54,6 +55,16 @@ pub struct Settings {
     pub endpoint: Url,
     /// The metadata server.
     pub metadata: Url,
+}
+
+impl Settings {
+    /// Whether the credential is one. An error is a sentence.
+    pub async fn judge(&self, clock: &Clock) -> Result<(), String> {
+        match &self.credentials {
+            None => Ok(()),
+            Some(source) => token::judge(source, clock).await,
+        }
+    }
 }
 
 /// The plug-in: what one credential may see and change in one project.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use crate::clock::Clock;
 use crate::http::{Ask, Http, Reply, judge_endpoint, said};
 use crate::oauth::{Bearer, Kept, Refusal, post, read};
 use crate::secret::{Secret, SecretSource};
@@ -27,6 +28,19 @@ const ASSERTION_SECONDS: i64 = 3_600;
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 /// What the metadata server wants to see, so that no browser can be made to ask it.
 const FLAVOR: HeaderName = HeaderName::from_static("metadata-flavor");
+
+/// Whether `source`, which can be read, is the key of a service account. An error is a sentence.
+pub(super) async fn judge(source: &SecretSource, clock: &Clock) -> Result<(), String> {
+    let context = Context::new(clock.clone(), clock.now());
+    let judged = async {
+        let secret = read(source, "credentials", &context).await?;
+        let key = Key::read(&secret, source)?;
+        key.token_uri(source)?;
+        key.assertion(source, &context)
+    };
+    let judged: Result<_, ProviderError> = judged.await;
+    judged.map(drop).map_err(|error| error.message)
+}
 
 /// The tokens of one credential.
 pub(super) struct Tokens {

@@ -261,6 +261,7 @@ impl Shared {
         let message = format!("{} {what}", self.voice.program);
         ProviderError::new(ErrorKind::Fatal, message)
             .hint("this is a fault of the plug-in; providers/PROTOCOL.md says what is wanted")
+            .theirs()
     }
 
     fn refused(&self, refusal: &Refusal) -> ProviderError {
@@ -281,6 +282,7 @@ impl Shared {
             message,
             hint: details.hint.as_deref().map(said),
             partly: details.partly,
+            theirs: true,
         }
     }
 

@@ -167,7 +167,9 @@ async fn try_start(settings: &Settings, clock: &Clock) -> Result<Connection, Pro
     });
     let group = started.map_err(|error| {
         let message = format!("{program} could not be started: {error}");
-        ProviderError::new(ErrorKind::Fatal, message).hint("check its path and who may run it")
+        ProviderError::new(ErrorKind::Fatal, message)
+            .hint("check its path and who may run it")
+            .theirs()
     })?;
     let voice = Voice::new(program, secrets);
     Connection::new(group, voice, &settings.config, clock, START).await

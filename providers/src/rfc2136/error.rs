@@ -87,6 +87,7 @@ impl<'a> Blame<'a> {
             kind: ErrorKind::Transient,
             code: None,
             partly: false,
+            theirs: false,
             message: format!("{server} answers {what}, though asked with {key}"),
             hint: Some("look for something between here and the server that rewrites DNS".into()),
         })
@@ -125,6 +126,7 @@ impl<'a> Blame<'a> {
         };
         ProviderError {
             partly: false,
+            theirs: false,
             kind,
             message: format!("{server} answers {code} to {key}: {what}"),
             code: Some(code),
@@ -252,6 +254,7 @@ impl<'a> Blame<'a> {
         let (server, name) = (self.server, self.subject());
         ProviderError {
             partly: false,
+            theirs: false,
             kind: ErrorKind::Invalid,
             code: None,
             message: format!(
@@ -269,6 +272,7 @@ impl<'a> Blame<'a> {
         let target = target.strip_suffix('.').unwrap_or(target);
         ProviderError {
             partly: false,
+            theirs: false,
             kind: ErrorKind::Invalid,
             code: Some("CNAME".into()),
             message: format!("{server} cannot hold a TXT at {name}: there is a CNAME to {target}"),
@@ -281,6 +285,7 @@ impl<'a> Blame<'a> {
         let (server, name) = (self.server, self.subject());
         ProviderError {
             partly: false,
+            theirs: false,
             kind: ErrorKind::Transient,
             code: None,
             message: format!(
@@ -295,6 +300,7 @@ impl<'a> Blame<'a> {
         let (server, name) = (self.server, self.subject());
         ProviderError {
             partly: false,
+            theirs: false,
             kind: ErrorKind::Transient,
             code: None,
             message: format!(
@@ -309,6 +315,7 @@ impl<'a> Blame<'a> {
         let (server, names) = (self.server, self.subject());
         ProviderError {
             partly: false,
+            theirs: false,
             kind: ErrorKind::Conflict,
             code: None,
             message: format!(
@@ -349,6 +356,7 @@ pub(super) fn is_unmet_prerequisite(reply: &Reply) -> bool {
 pub(super) fn partly_done(fault: ProviderError) -> ProviderError {
     ProviderError {
         partly: false,
+        theirs: false,
         kind: ErrorKind::Transient,
         message: format!("part of the changes was made, then: {}", fault.message),
         ..fault
@@ -359,6 +367,7 @@ pub(super) fn partly_done(fault: ProviderError) -> ProviderError {
 pub(super) fn unreadable_key(fault: &KeyError) -> ProviderError {
     ProviderError {
         partly: false,
+        theirs: false,
         kind: ErrorKind::Auth,
         code: None,
         message: format!("the TSIG key cannot be used: {fault}"),
@@ -370,6 +379,7 @@ pub(super) fn unreadable_key(fault: &KeyError) -> ProviderError {
 pub(super) fn bad_server(why: &str) -> ProviderError {
     ProviderError {
         partly: false,
+        theirs: false,
         kind: ErrorKind::Invalid,
         code: None,
         message: why.to_owned(),
@@ -404,6 +414,7 @@ pub(super) fn past_deadline(server: &str) -> ProviderError {
 pub(super) fn unsendable(server: &str, why: &str) -> ProviderError {
     ProviderError {
         partly: false,
+        theirs: false,
         kind: ErrorKind::Invalid,
         code: None,
         message: format!("no message for {server} can be made: {why}"),
@@ -415,6 +426,7 @@ pub(super) fn unsendable(server: &str, why: &str) -> ProviderError {
 pub(super) fn name_too_long(name: &DnsName) -> ProviderError {
     ProviderError {
         partly: false,
+        theirs: false,
         kind: ErrorKind::Invalid,
         code: None,
         message: format!("{name} is too long for a DNS name"),
@@ -425,6 +437,7 @@ pub(super) fn name_too_long(name: &DnsName) -> ProviderError {
 fn transient(server: &str, what: &str, why: &str) -> ProviderError {
     ProviderError {
         partly: false,
+        theirs: false,
         kind: ErrorKind::Transient,
         code: None,
         message: format!("{server} {what}: {why}"),
@@ -435,6 +448,7 @@ fn transient(server: &str, what: &str, why: &str) -> ProviderError {
 fn failure(kind: ErrorKind, code: ResponseCode, message: String, hint: &str) -> ProviderError {
     ProviderError {
         partly: false,
+        theirs: false,
         kind,
         code: Some(mnemonic(code)),
         message,

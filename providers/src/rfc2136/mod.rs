@@ -48,6 +48,16 @@ pub struct Settings {
     pub zone: Option<DnsName>,
 }
 
+impl Settings {
+    /// Whether the key is one. An error is a sentence.
+    pub async fn judge(&self, clock: &Clock) -> Result<(), String> {
+        match &self.tsig {
+            None => Ok(()),
+            Some(tsig) => tsig.key(clock).await.map(drop),
+        }
+    }
+}
+
 /// A TSIG key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tsig {
@@ -69,11 +79,13 @@ impl Tsig {
     pub async fn name(&self, clock: &Clock) -> Result<DnsName, String> {
         match self {
             Self::Parts { name, .. } => Ok(name.clone()),
-            Self::KeyFile(_) => {
-                let key = Key::read(self, clock).await;
-                key.map(|key| key.name).map_err(|error| error.to_string())
-            }
+            Self::KeyFile(_) => self.key(clock).await.map(|key| key.name),
         }
+    }
+
+    async fn key(&self, clock: &Clock) -> Result<Key, String> {
+        let key = Key::read(self, clock).await;
+        key.map_err(|error| error.to_string())
     }
 }
 

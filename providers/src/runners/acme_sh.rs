@@ -73,7 +73,7 @@ impl Writer for AcmeSh {
                 "{} cannot be run: its name or its home is not a plain text",
                 self.title()
             );
-            return Err(ProviderError::new(ErrorKind::Fatal, message));
+            return Err(ProviderError::new(ErrorKind::Fatal, message).theirs());
         };
         let verb = match change.verb {
             Verb::Ensure => "add",

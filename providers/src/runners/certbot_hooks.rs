@@ -46,6 +46,9 @@ impl Writer for CertbotHooks {
             return Err(ProviderError::new(ErrorKind::Invalid, message)
                 .hint("lead the CNAME to a name that begins so, or use another plug-in"));
         };
+        // As a shell takes an output into a variable.
+        let printed = change.handle.as_deref().unwrap_or_default();
+        let printed = printed.replace('\0', "");
         let mut variables = vec![
             ("CERTBOT_DOMAIN", domain),
             ("CERTBOT_IDENTIFIER", domain),
@@ -57,8 +60,7 @@ impl Writer for CertbotHooks {
         let argv = match change.verb {
             Verb::Ensure => &self.auth,
             Verb::Absent => {
-                let printed = change.handle.as_deref().unwrap_or_default();
-                variables.push(("CERTBOT_AUTH_OUTPUT", printed));
+                variables.push(("CERTBOT_AUTH_OUTPUT", &printed));
                 &self.cleanup
             }
         };

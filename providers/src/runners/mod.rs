@@ -160,7 +160,7 @@ async fn run(
         Err(Unfinished::NotStarted(error)) => {
             let message = format!("{program} could not be started: {error}");
             let error = ProviderError::new(ErrorKind::Fatal, message);
-            return Err(error.hint("check its path and who may run it"));
+            return Err(error.hint("check its path and who may run it").theirs());
         }
     };
     if finished.status.success() {

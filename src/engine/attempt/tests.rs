@@ -487,6 +487,7 @@ fn names_the_server_that_is_behind_when_patience_ends() {
 fn asks_a_host_again_that_did_not_answer_and_not_one_that_refuses() {
     let error = |kind| ProviderError {
         partly: false,
+        theirs: false,
         kind,
         code: None,
         message: "the host said so".to_owned(),

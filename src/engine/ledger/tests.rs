@@ -30,6 +30,7 @@ fn present(owner: &str) -> Entry {
 fn error(kind: ErrorKind) -> ProviderError {
     ProviderError {
         partly: false,
+        theirs: false,
         kind,
         code: None,
         message: "the host said so".to_owned(),
@@ -98,6 +99,19 @@ fn where_nobody_can_look_a_late_write_is_removed_for_as_long_as_it_may_land() {
         entry.apply(at(looked), Event::Removed(Ok(())));
     }
     assert!(entry.is_over());
+}
+
+#[test]
+fn what_a_person_finds_again_is_as_old_as_before() {
+    let mut entry = present("a");
+    entry.apply(at(5), Event::Released("a".to_owned()));
+    entry.apply(at(6), Event::Removed(Err(error(ErrorKind::Transient))));
+    for later in [50, 500] {
+        entry.apply(at(later), Event::Found);
+        assert_eq!(wants(&entry, later), Some(Effect::Remove));
+        entry.apply(at(later), Event::Removed(Err(error(ErrorKind::Transient))));
+        assert_eq!(entry.since(), Some(at(5)));
+    }
 }
 
 #[test]

@@ -321,6 +321,7 @@ pub(super) fn observation(number: usize, outcome: Outcome, by_resolver: bool) ->
 pub(super) fn error(kind: ErrorKind) -> ProviderError {
     ProviderError {
         partly: false,
+        theirs: false,
         kind,
         code: None,
         message: format!("the host said {kind:?}"),
