@@ -127,9 +127,12 @@ pub struct Group {
 impl Group {
     /// Starts a [`command`].
     pub fn start(mut command: Command) -> io::Result<Self> {
-        Ok(Self {
-            child: command.spawn()?,
-        })
+        command.spawn().map(Self::of)
+    }
+
+    /// One that was started from a [`command`].
+    pub(crate) fn of(child: Child) -> Self {
+        Self { child }
     }
 
     /// Its standard input, output and error output, as far as they are ours and not taken yet.

@@ -18,6 +18,7 @@ pub mod googlecloud;
 pub mod guard;
 pub mod http;
 pub mod kit;
+pub mod leash;
 pub mod manifest;
 pub mod manual;
 pub mod meter;

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use countersign_providers::clock::Clock;
+use countersign_providers::leash;
 
 use crate::config::{Config, LogFormat};
 use crate::control::ClientError;
@@ -69,6 +70,10 @@ enum AskError {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
+    if let Err(stayed) = leash::begin() {
+        complain(stayed.to_string());
+        return stayed.code();
+    }
     process::harden();
     let arguments = Arguments::parse();
     // While there is one thread.

@@ -1,8 +1,11 @@
 //! A plug-in ends with whoever needs it, however that ends.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use super::*;
+use crate::support::command::Countersign;
 use crate::support::process::spawn;
 
 /// Where the owner that is killed finds its plug-ins.
@@ -44,6 +47,64 @@ fn it_is_killed_when_the_runtime_ends() {
     assert!(settled.is_ok());
     drop(runtime);
     assert!(is_gone(hostile.number("start ")));
+}
+
+/// The program with a plug-in of that command.
+fn program(command: &[String]) -> Countersign {
+    let provider = json!({"process": {"command": command}});
+    let authority = json!({"agree-to-terms": true, "directory": "https://127.0.0.1:1/"});
+    let certificate =
+        json!({"names": ["example.test"], "deliver": [{"files": {"directory": "{dir}/out"}}]});
+    let configuration = json!({
+        "state": "{dir}/state",
+        "authorities": {"nobody": authority},
+        "providers": {"ours": provider},
+        "certificates": {"example": certificate},
+    });
+    Countersign::new(&configuration.to_string())
+}
+
+#[test]
+fn one_that_heeds_nothing_is_killed_with_the_program() {
+    let hostile = Hostile::new("heeds-nothing");
+    let program = program(&hostile.settings.command);
+    let running = program.start(&["plugin", "test", "ours"]);
+    hostile.expect("heeds nothing");
+    let pid = hostile.number("start ");
+    let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    let told = hostile.settings.command.join("\0");
+    assert!(line.ends_with(&format!("{told}\0")), "{line:?}");
+    assert!(!line.contains("--in-place-of"), "{line:?}");
+    assert_eq!(running.kill().signal, Some(9));
+    assert!(is_gone(pid));
+}
+
+#[test]
+fn one_that_cannot_be_started_is_named_with_the_reason() {
+    let directory = TempDir::with_prefix("countersign-test-").unwrap();
+    let file = |name: &str, mode| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, "#!/no/such/interpreter\n").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        text(&path)
+    };
+    let exists = "ended with exit status 126: it could not be started: No such file or directory";
+    for (command, why) in [
+        (
+            "/no/such/plug-in".to_owned(),
+            "could not be started: No such file or directory",
+        ),
+        (
+            file("not-executable", 0o644),
+            "could not be started: Permission denied",
+        ),
+        (file("no-interpreter", 0o755), exists),
+    ] {
+        let command = [command];
+        let tested = program(&command).run(&["plugin", "test", "ours"]);
+        let words = format!("zones: {} {why}\n", command[0]);
+        assert!(tested.stdout.contains(&words), "{}", tested.stdout);
+    }
 }
 
 /// Runs itself as an owner, kills that, and looks whether the samples end by themselves.

@@ -3,6 +3,7 @@
 
 import json
 import os
+import signal
 import sys
 import time
 
@@ -125,6 +126,12 @@ def hang(request):
     time.sleep(600)
 
 
+def heeds_nothing(request):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    diary.write("heeds nothing\n")
+    time.sleep(600)
+
+
 def first_then(first, then):
     """The first request of this start is treated in one way, and those after it in another."""
     seen = []
@@ -156,6 +163,7 @@ verbs = {
     "flood-of-errors": {"zones": flood_of_errors},
     "hang": {"zones": hang},
     "never-answers": {"zones": lambda request: say({"method": "progress", "params": {}})},
+    "heeds-nothing": {"zones": heeds_nothing},
     "waits-for-cancel": {"zones": first_then(waits_for_cancel, good)},
     "ends": {"zones": then_end(lambda: sys.stderr.write("Traceback\n  one\nKeyError: 'view'\n"), 3)},
     "killed": {"zones": lambda request: os.kill(os.getpid(), 9)},

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{ChildStdin, ChildStdout};
 
-use crate::child::{Group, command};
+use crate::child::Group;
 use crate::clock::Clock;
+use crate::leash;
 use crate::process::{Lines, MAX_LINE, Next};
 use crate::secret::{Secret, hide};
 use crate::words::printable;
@@ -37,9 +38,8 @@ pub(super) struct Talk {
 
 impl Talk {
     pub(super) fn start(program: &Program) -> Result<Self, Stop> {
-        let started = command(&program.settings().command).and_then(|mut command| {
+        let started = leash::start(&program.settings().command, |command| {
             command.stdin(Stdio::piped()).stderr(Stdio::null());
-            Group::start(command)
         });
         let could_not = |why: &dyn std::fmt::Display| {
             Stop::Failed(format!("the program could not be started: {why}"))

@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use super::child::{LONGEST_WORDS, MOST_OPEN, Shared};
 use super::lines::{Lines, Next};
 use super::wire::{self, Line, MAX_LINE, Message};
-use crate::ProviderError;
 use crate::child::{Group, LAST_WORDS, ending};
 use crate::clock::Clock;
+use crate::{ErrorKind, ProviderError, leash};
 
 /// Lines that nobody asked for, between two answers.
 const MOST_UNASKED: usize = 1_000;
@@ -123,7 +123,13 @@ impl Attendant {
                     last if last.is_empty() => last,
                     last => format!(": {last}"),
                 };
-                shared.gone(&format!("ended{place} with {how}{last}"))
+                let gone = shared.gone(&format!("ended{place} with {how}{last}"));
+                if status.code() != Some(i32::from(leash::NOT_STARTED)) {
+                    return gone;
+                }
+                let kind = ErrorKind::Fatal;
+                ProviderError { kind, ..gone }
+                    .hint("check its path, its first line and who may run it")
             }
             (_, None) => shared.broke("closed its standard input or output"),
         }

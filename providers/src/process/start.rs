@@ -1,5 +1,6 @@
 //! Starts a plug-in when it is needed, and after it ended not before a pause.
 
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,9 +10,8 @@ use futures_util::future::{BoxFuture, Shared};
 use super::Settings;
 use super::child::{Connection, End};
 use super::log::Voice;
-use crate::child::{Group, command};
 use crate::clock::Clock;
-use crate::{Context, ErrorKind, ProviderError};
+use crate::{Context, ErrorKind, ProviderError, leash};
 
 /// A plug-in that was started answers `initialize` within this.
 const START: Duration = Duration::from_secs(30);
@@ -161,9 +161,8 @@ async fn try_start(settings: &Settings, clock: &Clock) -> Result<Connection, Pro
         secret.expose_text().map_err(|it| unreadable(&it))?;
         secrets.push((name.clone(), secret));
     }
-    let started = command(&settings.command).and_then(|mut command| {
-        command.stdin(std::process::Stdio::piped());
-        Group::start(command)
+    let started = leash::start(&settings.command, |command| {
+        command.stdin(Stdio::piped());
     });
     let group = started.map_err(|error| {
         let message = format!("{program} could not be started: {error}");
