@@ -327,7 +327,7 @@ fn authority(
     account: &Arc<AccountLock>,
 ) -> Result<Arc<Authority>, OpenError> {
     let trust = trust(settings)?;
-    let looks = settings.dns.as_ref().unwrap_or(&config.dns);
+    let looks = looks_of(config, settings);
     let same = |known: &&Arc<Authority>| {
         known.settings == *settings && known.trust == trust && known.looks == *looks
     };
@@ -346,6 +346,15 @@ fn authority(
         dns: Dns::new(dns_settings(looks), clock.clone()),
         account: Arc::clone(account),
     }))
+}
+
+/// The DNS as an authority is believed to see it.
+pub fn looks(config: &Config, settings: &config::Authority, clock: &Clock) -> Dns {
+    Dns::new(dns_settings(looks_of(config, settings)), clock.clone())
+}
+
+fn looks_of<'c>(config: &'c Config, settings: &'c config::Authority) -> &'c config::DnsSettings {
+    settings.dns.as_ref().unwrap_or(&config.dns)
 }
 
 /// What its own HTTPS is trusted by besides the system's roots.

@@ -23,6 +23,7 @@ const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Everything that prints something of its own, without a network.
 const ALL: &str = "state: {dir}/state
+dns: {look: roots, roots: [127.0.0.1], port: 1}
 authorities: {letsencrypt: {agree-to-terms: true}}
 providers:
   office: {rfc2136: {server: 192.0.2.53, zone: example.com, tsig: {name: acme, algorithm: hmac-sha256, secret: {file: x}}}}
@@ -217,6 +218,72 @@ fn the_powerdns_command_leaves_other_keys_their_right() {
     update(&other).unwrap();
 }
 
+/// One name that is delegated already, one that is not, and one that the built-in nameserver answers for.
+#[test]
+fn the_right_is_needed_where_a_cname_leads_and_nowhere_else() {
+    let key = Key::sha256("acme");
+    let challenge = "_acme-challenge.example.test";
+    let records = "_acme-challenge CNAME example.acme.test.\n\
+                   _acme-challenge.own CNAME own.here.test.\n";
+    let names = bind::Zone::primary("example.test", zone::text("example.test", &[HERE], records));
+    let text = zone::text("acme.test", &[HERE], "");
+    let here = bind::Zone::primary("here.test", zone::text("here.test", &[HERE], ""));
+    let port = ports::free();
+    let program = Countersign::new(&format!(
+        "state: {{dir}}/state
+dns: {{look: roots, roots: [127.0.0.1], port: {port}}}
+authorities: {{letsencrypt: {{agree-to-terms: true}}}}
+providers:
+  office: {{rfc2136: {{server: 192.0.2.53, tsig: {{name: acme, algorithm: hmac-sha256, secret: {{file: x}}}}}}}}
+  other: {{rfc2136: {{server: 192.0.2.54, zone: example.test, tsig: {{name: acme, algorithm: hmac-sha256, secret: {{file: x}}}}}}}}
+nameserver: {{zone: here.test, listen: [\"127.0.0.2:{port}\"], hosts: {{ns1.here.test: [127.0.0.2]}}}}
+certificates:
+  example: {{names: [example.test, own.example.test], provider: office}}
+  both: {{names: [example.test, www.example.test]}}
+",
+        port = port.number(),
+    ));
+    let dns = || Bind::new().key(&key).port(port.number());
+    let bind = dns().zone(names).zone(here);
+    let bind = bind
+        .zone(bind::Zone::primary("acme.test", text.as_str()))
+        .start();
+    let said = program.run(&["delegate", "example"]).expect_code(0).stdout;
+    golden(&root().join("tests/cli/delegate-cname.txt"), &said);
+    let granted = document(&program, &["example"]);
+    let of_both = document(&program, &["both"]);
+    let names = |nth: usize| of_both["privileges"][nth]["names"].clone();
+    let plain = "_acme-challenge.www.example.test";
+    assert_eq!(names(0), json!([plain, "example.acme.test"]));
+    assert_eq!(names(1), json!([plain]), "its zone is another one");
+    // What `--to` says wins.
+    let to = document(&program, &["example", "--to", "elsewhere.test"]);
+    let to = &to["privileges"][0]["names"];
+    let wanted = [
+        "example.test.elsewhere.test",
+        "own.example.test.elsewhere.test",
+    ];
+    assert_eq!(*to, json!(wanted));
+    drop(bind);
+
+    let delegated = bind::Zone::primary("acme.test", text).statement(grant(&granted, "bind"));
+    let bind = dns().zone(delegated).start();
+    let update = |line: &str| nsupdate(bind.addr(), "acme.test", Some(&key), line);
+    update("update add example.acme.test. 60 TXT value").unwrap();
+    update("update add example.acme.test. 60 A 192.0.2.1").unwrap_err();
+    update("update add acme.test. 60 TXT value").unwrap_err();
+    drop(bind);
+
+    let silent = document(&program, &["example"]);
+    let names = &silent["privileges"][0]["names"];
+    assert_eq!(
+        *names,
+        json!([challenge, "_acme-challenge.own.example.test"])
+    );
+    let rights = silent["rights"].as_str().unwrap();
+    assert!(rights.contains("did not say"), "{rights}");
+}
+
 /// Two domains at two hosts, each with its own: neither is granted what the other holds.
 #[test]
 fn a_host_with_zones_is_granted_what_is_in_them() {
@@ -232,6 +299,7 @@ fn a_host_with_zones_is_granted_what_is_in_them() {
     ] {
         let program = Countersign::new(&format!(
             "state: {{dir}}/state
+dns: {{look: roots, roots: [127.0.0.1], port: 1}}
 authorities: {{letsencrypt: {{agree-to-terms: true}}}}
 providers:
   one: {{{one}}}

@@ -22,6 +22,7 @@ mod daemon;
 mod delegate;
 mod demo;
 mod hosts;
+mod hundred;
 mod includes;
 mod issuance;
 mod kill;

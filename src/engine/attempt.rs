@@ -11,9 +11,11 @@ mod step;
 mod tests;
 mod wanting;
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use countersign_providers::clock::between;
+use countersign_providers::record::Zone;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,9 @@ use super::order::{AuthorizationSeen, AuthorizationStatus, OrderSeen, OrderStatu
 use super::propagation::Watch;
 use super::reaction::{CA_PATIENCE, Failure};
 use super::{EffectId, Pending, due};
+
+/// A value waits so long at most for the others of its order, so that all of one zone come to their host together.
+const GATHERING: Duration = Duration::from_secs(30);
 
 /// The TTL of a value that starts an RRset, in seconds.
 pub const TTL: u32 = 60;
@@ -118,6 +123,7 @@ struct AuthorizationKnown {
     watch: Option<Watch>,
     patience: Duration,
     present_since: Option<Timestamp>,
+    located: Option<Timestamp>,
     proven: bool,
     responded: bool,
     turn: u32,
@@ -202,17 +208,8 @@ impl Attempt {
     /// How many authorizations have no value at their DNS host yet: a batch may wait a moment for those that have not
     /// asked for it.
     pub fn approaching(&self) -> usize {
-        let waits = |known: &&AuthorizationKnown| match &known.seen {
-            None => known.turn == 0,
-            Some(seen) => {
-                seen.status == AuthorizationStatus::Pending
-                    && !known.present
-                    && !known.proven
-                    && !known.responded
-                    && known.not_before.is_none()
-            }
-        };
-        let parts = self.known.authorizations.iter().filter(waits).count();
+        let parts = self.known.authorizations.iter();
+        let parts = parts.filter(|known| known.is_on_its_way()).count();
         if self.is_working() { parts } else { 0 }
     }
 
@@ -270,6 +267,12 @@ impl Attempt {
             .find(|held| held.authorization == authorization)
     }
 
+    /// Whether it is not known yet where the value of some authorization belongs.
+    fn is_gathering(&self) -> bool {
+        let mut parts = self.known.authorizations.iter();
+        parts.any(|known| !known.is_decided() && known.watch.is_none())
+    }
+
     fn all_valid(&self) -> bool {
         let valid = |known: &AuthorizationKnown| {
             known
@@ -281,21 +284,57 @@ impl Attempt {
         !parts.is_empty() && parts.iter().all(valid)
     }
 
-    /// Whether the authority has decided on an authorization, so that its record is of no more use.
-    fn is_decided(&self, authorization: &str) -> bool {
-        let known = self
-            .known
-            .authorizations
-            .iter()
-            .find(|known| known.url == authorization);
-        known
-            .and_then(|known| known.seen.as_ref())
-            .is_some_and(|seen| {
-                !matches!(
-                    seen.status,
-                    AuthorizationStatus::Pending | AuthorizationStatus::Unknown
-                )
-            })
+    /// Says of a record whether the authority has decided on its authorization, and on all those that it is about to
+    /// decide on in the same zone: their values are of no more use and leave together.
+    fn is_over(&self) -> impl Fn(&Held) -> bool {
+        let parts = self.known.authorizations.iter();
+        let parts: HashMap<&str, &AuthorizationKnown> =
+            parts.map(|known| (known.url.as_str(), known)).collect();
+        let known = move |held: &Held| parts.get(held.authorization.as_str()).copied();
+        let held = self.held.iter();
+        let busy = held.filter(|it| known(it).is_some_and(AuthorizationKnown::is_being_decided));
+        let busy: HashSet<(&str, &Zone)> = busy.map(Held::place).collect();
+        move |held| {
+            known(held).is_some_and(AuthorizationKnown::is_decided) && !busy.contains(&held.place())
+        }
+    }
+}
+
+impl Held {
+    /// The host and the zone that it was put into.
+    fn place(&self) -> (&str, &Zone) {
+        (&self.record.provider, &self.record.zone)
+    }
+}
+
+impl AuthorizationKnown {
+    /// Whether it has no value at its DNS host yet, and nothing is in the way.
+    fn is_on_its_way(&self) -> bool {
+        match &self.seen {
+            None => self.turn == 0,
+            Some(seen) => {
+                seen.status == AuthorizationStatus::Pending
+                    && !self.present
+                    && !self.proven
+                    && !self.responded
+                    && self.not_before.is_none()
+            }
+        }
+    }
+
+    /// Whether the authority has decided.
+    fn is_decided(&self) -> bool {
+        let open = [AuthorizationStatus::Pending, AuthorizationStatus::Unknown];
+        (self.seen.as_ref()).is_some_and(|seen| !open.contains(&seen.status))
+    }
+
+    /// Whether the authority has all that it needs to decide, or soon has it. One without a value is not waited for: it
+    /// may be the one that waits until there is room.
+    fn is_being_decided(&self) -> bool {
+        match &self.seen {
+            None => self.turn == 0,
+            Some(_) => !self.is_decided() && (self.present || self.proven || self.responded),
+        }
     }
 }
 

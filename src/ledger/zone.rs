@@ -21,8 +21,10 @@ use crate::measure::{self, Call};
 use crate::store::{Keep, Saved, Session, StoreError, Write};
 use crate::supervise;
 
-/// A batch waits this long for authorizations that are on their way, or for more removals.
+/// A batch waits this long after the last request for authorizations that are on their way, or for more removals.
 const WINDOW: Duration = Duration::from_millis(50);
+/// And this long in all.
+const LONGEST_WINDOW: Duration = Duration::from_secs(1);
 /// After a failed save.
 const SAVE_AGAIN: Duration = Duration::from_secs(1);
 /// After a fault of our own.
@@ -135,8 +137,8 @@ impl ZoneTask {
                 () = self.clock.sleep(pause) => {}
             }
         }
-        let window = self.clock.sleep(WINDOW);
-        tokio::pin!(window);
+        let (window, longest) = (self.clock.sleep(WINDOW), self.clock.sleep(LONGEST_WINDOW));
+        tokio::pin!(window, longest);
         loop {
             while let Ok(request) = self.requests.try_recv() {
                 gathered.push(request);
@@ -148,7 +150,12 @@ impl ZoneTask {
                 return Some(gathered);
             }
             tokio::select! {
-                request = self.requests.recv() => gathered.push(request?),
+                biased;
+                () = &mut longest => return Some(gathered),
+                request = self.requests.recv() => {
+                    gathered.push(request?);
+                    window.set(self.clock.sleep(WINDOW));
+                }
                 _ = self.approaching.changed(), if adds => {}
                 () = &mut window => return Some(gathered),
             }

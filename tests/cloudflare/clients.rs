@@ -1,4 +1,4 @@
-//! Other clients of the API against the stand-in: Cloudflare's own SDK, certbot's plug-in and lego's.
+//! Other clients of the API against the stand-in: Cloudflare's own SDK and certbot's plug-in.
 
 use std::process::Command;
 
@@ -6,9 +6,7 @@ use countersign_providers::contract::{absent, ensure};
 
 use super::{Bench, VALUE, ZONE, name};
 use crate::support::cloudflare::Token;
-use crate::support::cloudflare::dns;
 use crate::support::golden;
-use crate::support::lego::Lego;
 use crate::support::process::{guarded, servers_directory};
 use crate::support::tsig;
 
@@ -50,31 +48,6 @@ async fn certbot_does_the_same_at_the_stand_in_in_many_more_calls() {
     let theirs = bench.api.asked();
     assert_eq!(theirs.split(' ').count(), 23, "{theirs}");
     assert_eq!(bench.shown(), [""; 0]);
-}
-
-#[test]
-fn lego_does_the_same_at_the_stand_in_in_many_more_calls() {
-    let bench = Bench::new();
-    let dns = dns::bridge(&bench.api);
-    let names: Vec<String> = (0..100).map(|n| format!("h{n}.{ZONE}")).collect();
-    let variables = [
-        ("CLOUDFLARE_BASE_URL", bench.api.url()),
-        ("CLOUDFLARE_DNS_API_TOKEN", Token::usual().secret),
-    ];
-    let lego = Lego::present("cloudflare", dns.addr(), &names, &variables);
-    let present = bench.api.asked();
-    assert_eq!(bench.shown().len(), 100);
-    let (value, _) = bench.served(&name("_acme-challenge.h7"));
-    assert_eq!(
-        value[0].len(),
-        VALUE.len(),
-        "one value as the authority wants it"
-    );
-    lego.clean();
-    assert_eq!(bench.shown(), [""; 0]);
-    let clean = bench.api.asked();
-    let calls = [present, clean].map(|asked| asked.split(' ').count());
-    assert_eq!(calls, [101, 100], "ours: 3 and 1");
 }
 
 fn python(script: &str, bench: &Bench) -> Command {

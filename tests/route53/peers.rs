@@ -7,9 +7,8 @@ use countersign_providers::route53::{AssumeRole, Route53, Settings, Source};
 use countersign_providers::secret::SecretSource;
 use url::Url;
 
-use crate::support::lego::Lego;
 use crate::support::route53::moto::{Moto, python};
-use crate::support::route53::{self, Fake, KEY, SECRET};
+use crate::support::route53::{Fake, KEY, SECRET};
 
 use super::{ID, ZONE, context, name, provider, put, served, start, value};
 
@@ -132,31 +131,6 @@ async fn certbot_makes_fifty_calls_where_we_make_four_and_loses_what_we_keep() {
     put(&fake, &names[0], 777, &["\"theirs\""]);
     round_of(&provider, &fake, &names).await;
     assert_eq!(served(&fake, &names[0]).values, ["theirs"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn lego_takes_hundreds_of_calls_for_a_hundred_names_where_we_take_four() {
-    let fake = start();
-    let dns = route53::dns::bridge(fake.addr());
-    let names: Vec<String> = (0..100).map(|n| format!("h{n}.{ZONE}")).collect();
-    let variables = [
-        ("AWS_ENDPOINT_URL", fake.url()),
-        ("AWS_ACCESS_KEY_ID", KEY.to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
-        ("AWS_REGION", "us-east-1".to_owned()),
-    ];
-    let lego = Lego::present("route53", dns.addr(), &names, &variables);
-    let present = fake.calls().len();
-    assert_eq!(fake.state().zones[0].sets.len(), 100);
-    lego.clean();
-    let clean = fake.calls().len();
-    assert_eq!(fake.state().zones[0].sets.len(), 0);
-    assert_eq!([present, clean], [400, 400], "ours: 3 and 1");
-
-    let provider = provider(&fake);
-    let names: Vec<DnsName> = (0..100).map(|n| name(&format!("h{n}"))).collect();
-    round_of(&provider, &fake, &names).await;
-    assert_eq!(fake.calls().len(), 4);
 }
 
 /// As the core presents all names, waits, and cleans.

@@ -34,5 +34,6 @@ pub mod stepwise;
 pub mod tls;
 pub mod tsig;
 pub mod unbound;
+pub mod updates;
 pub mod webhook;
 pub mod zone;

@@ -1,8 +1,10 @@
 //! `delegate`: the DNS records to create, ready to be pasted, and the least privilege to grant.
 //!
 //! What is configured says most of it. The accounts come from the store, the name that an authority looks for in CAA
-//! from the authority itself where nobody knows it yet. `records` and `privilege` decide what to say, `shown` says it.
+//! from the authority itself where nobody knows it yet, and where a challenge leads already from the DNS. `records` and
+//! `privilege` decide what to say, `shown` says it.
 
+mod leads;
 mod privilege;
 mod records;
 mod shown;
@@ -12,7 +14,8 @@ use std::time::Duration;
 
 use countersign_providers::clock::Clock;
 use countersign_providers::record::DnsName;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
+use leads::Leads;
 
 use super::arguments::Delegate;
 use super::print::Screen;
@@ -73,16 +76,16 @@ pub(super) async fn run(
     };
     let asked = subject.authorities();
     let issuers = asked.iter().map(|it| issuer(it, clock));
-    let issuers = join_all(issuers).await;
+    let (issuers, leads) = join(join_all(issuers), Leads::find(&subject, clock)).await;
     let facts = asked.iter().zip(issuers).map(|(authority, issuer)| {
         let account = accounts.get(authority.name.as_str()).cloned();
         (authority.name.as_str(), Facts { issuer, account })
     });
     let sections = records::sections(&subject, &facts.collect(), trouble.as_deref());
-    let privileges = privilege::privileges(&subject, clock).await;
+    let privileges = privilege::privileges(&subject, &leads, clock).await;
     match options.json {
-        true => shown::document(&subject, &sections, &privileges),
-        false => shown::text(&subject, &sections, &privileges, screen),
+        true => shown::document(&subject, &sections, &leads, &privileges),
+        false => shown::text(&subject, &sections, &leads, &privileges, screen),
     }
     Ending::Done
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Subject;
+use super::leads::Leads;
 use super::records::{challenge, target};
 use crate::cli::words::clean;
 use crate::config::ProviderSettings;
@@ -31,6 +32,9 @@ pub(super) struct Privilege {
     pub(super) plugin: String,
     /// The names at which TXT records come and go.
     pub(super) names: BTreeSet<DnsName>,
+    /// The one zone that they are in, where that is known.
+    #[serde(skip)]
+    zone: Option<DnsName>,
     /// What it must be allowed: sentences.
     pub(super) notes: Vec<String>,
     /// The same in the words of the host, to be pasted.
@@ -49,15 +53,25 @@ pub(super) struct Grant {
 }
 
 /// The privileges at every provider that may hold one of the names.
-pub(super) async fn privileges(subject: &Subject<'_>, clock: &Clock) -> Vec<Privilege> {
+pub(super) async fn privileges(
+    subject: &Subject<'_>,
+    leads: &Leads,
+    clock: &Clock,
+) -> Vec<Privilege> {
     let mut privileges = Vec::new();
-    for (provider, names) in names(subject) {
+    for (provider, places) in places(subject, leads) {
         let settings = &subject.config.providers[provider];
+        let zones: BTreeSet<_> = places.iter().map(|place| place.zone.clone()).collect();
+        let zone = match zones.len() {
+            1 => zones.into_iter().next().flatten(),
+            _ => None,
+        };
         let mut privilege = Privilege {
             provider: provider.to_owned(),
             plugin: plugin(settings).to_owned(),
-            names,
-            notes: Vec::new(),
+            names: places.iter().map(|place| place.name.clone()).collect(),
+            zone,
+            notes: places.iter().filter_map(Place::note).collect(),
             grants: Vec::new(),
         };
         privilege.fill(settings, clock).await;
@@ -66,21 +80,62 @@ pub(super) async fn privileges(subject: &Subject<'_>, clock: &Clock) -> Vec<Priv
     privileges
 }
 
-/// Where TXT records come and go, by provider: at the challenge names, or where `--to` leads them.
-fn names<'c>(subject: &Subject<'c>) -> BTreeMap<&'c str, BTreeSet<DnsName>> {
-    let mut all: BTreeMap<&str, BTreeSet<DnsName>> = BTreeMap::new();
+/// Where TXT records come and go for one challenge.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    name: DnsName,
+    /// The zone of that, where the DNS was asked.
+    zone: Option<DnsName>,
+    /// The challenge name, where it is a CNAME to this one.
+    alias: Option<DnsName>,
+}
+
+impl Place {
+    /// What a reader who looks for the challenge name wonders about.
+    fn note(&self) -> Option<String> {
+        let (Some(alias), Some(zone)) = (&self.alias, &self.zone) else {
+            return None;
+        };
+        Some(format!(
+            "{alias} is a CNAME: its values are written at {}, in the zone {zone}.",
+            self.name
+        ))
+    }
+}
+
+/// Where TXT records come and go, by provider: where `--to` leads the challenge names, else where they lead today. What
+/// leads to the built-in nameserver needs no right.
+fn places<'c>(subject: &Subject<'c>, leads: &Leads) -> BTreeMap<&'c str, BTreeSet<Place>> {
+    let own = subject.config.nameserver.as_ref().map(|it| &it.zone);
+    let place = |base: &DnsName| {
+        let challenge = challenge(base);
+        let plain = |name| Place {
+            name,
+            zone: None,
+            alias: None,
+        };
+        let Some(zone) = &subject.to else {
+            let challenge = challenge?;
+            let Some(end) = leads.end(&challenge) else {
+                return Some(plain(challenge));
+            };
+            let is_own = own.is_some_and(|own| end.owner.is_at_or_below(own));
+            return (!is_own).then(|| Place {
+                name: end.owner.clone(),
+                zone: Some(end.zone.clone()),
+                alias: (end.owner != challenge).then_some(challenge),
+            });
+        };
+        let here = challenge.filter(|challenge| challenge.is_at_or_below(zone));
+        here.or_else(|| target(base, zone)).map(plain)
+    };
+    let mut all: BTreeMap<&str, BTreeSet<Place>> = BTreeMap::new();
     for (certificate, names) in &subject.names {
-        let names = names.iter().filter_map(|name| match &subject.to {
-            Some(zone) => challenge(&name.base)
-                .filter(|challenge| challenge.is_at_or_below(zone))
-                .or_else(|| target(&name.base, zone)),
-            None => challenge(&name.base),
-        });
-        let names: BTreeSet<DnsName> = names.collect();
+        let places: BTreeSet<Place> = names.iter().filter_map(|it| place(&it.base)).collect();
         for provider in subject.providers(certificate) {
             let settings = &subject.config.providers[provider];
-            let held = names.iter().filter(|name| could_hold(settings, name));
-            let held: Vec<DnsName> = held.cloned().collect();
+            let held = places.iter().filter(|it| could_hold(settings, &it.name));
+            let held: Vec<Place> = held.cloned().collect();
             if !held.is_empty() {
                 all.entry(provider).or_default().extend(held);
             }
@@ -262,7 +317,8 @@ impl Privilege {
             ));
             DnsName::parse(SOME_KEY).expect("a label is a name")
         });
-        let place = match &settings.zone {
+        let zone = settings.zone.as_ref().or(self.zone.as_ref());
+        let place = match zone {
             Some(zone) => format!("the zone {zone}"),
             None => "the zone that holds the names; divide them if they are in several".to_owned(),
         };
@@ -273,7 +329,7 @@ impl Privilege {
         let note = format!("Knot DNS, with `acl: {id}` in {place}:");
         (self.grants).push(grant("knot", note, knot(&id, &key, &self.names)));
         let note = "PowerDNS, which grants whole zones and not single names. Its configuration must have `dnsupdate=yes`, and this machine's address must be in its `allow-dnsupdate-from` or in the zone's ALLOW-DNSUPDATE-FROM:".to_owned();
-        let zone = settings.zone.as_ref().map_or("ZONE", DnsName::as_str);
+        let zone = zone.map_or("ZONE", DnsName::as_str);
         // `set-meta` would take the right from every other key.
         let command = format!("pdnsutil add-meta {zone} TSIG-ALLOW-DNSUPDATE {key}");
         self.grants.push(grant("powerdns", note, command));

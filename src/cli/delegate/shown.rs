@@ -4,6 +4,7 @@ use countersign_providers::record::DnsName;
 use serde::Serialize;
 
 use super::Subject;
+use super::leads::Leads;
 use super::privilege::Privilege;
 use super::records::Section;
 use crate::cli::print::{Screen, out};
@@ -21,6 +22,7 @@ const REMARK: &str = "# ";
 pub(super) fn text(
     subject: &Subject<'_>,
     sections: &[Section],
+    leads: &Leads,
     privileges: &[Privilege],
     screen: Screen,
 ) {
@@ -48,7 +50,7 @@ pub(super) fn text(
         }
     }
     out("");
-    remark(REMARK, &rights(subject, privileges), screen);
+    remark(REMARK, &rights(subject, leads, privileges), screen);
     for privilege in privileges {
         out("");
         let names: Vec<&str> = privilege.names.iter().map(DnsName::as_str).collect();
@@ -71,16 +73,29 @@ pub(super) fn text(
 }
 
 /// For which names a right is needed, and where.
-fn rights(subject: &Subject<'_>, privileges: &[Privilege]) -> String {
+fn rights(subject: &Subject<'_>, leads: &Leads, privileges: &[Privilege]) -> String {
     let own = subject.config.nameserver.is_some();
+    let trouble = leads.trouble.as_ref().map(|trouble| {
+        format!(
+            " The DNS did not say where every challenge leads ({trouble}): one that is a CNAME needs the right at the name that it points to, and not here."
+        )
+    });
+    let trouble = trouble.unwrap_or_default();
     match (&subject.to, own, privileges.is_empty()) {
         (Some(zone), ..) => format!(
             "Rights: once the CNAME records are there, nothing is written in the zones of the names any more. The right is needed in {zone} only."
         ),
-        (None, true, true) => "Rights: none. The built-in nameserver answers for every name whose CNAME is there.".to_owned(),
-        (None, true, false) => "Rights: none for a name whose CNAME is there, since the built-in nameserver answers for it. For the names that are not delegated:".to_owned(),
+        (None, true, true) => {
+            "Rights: none. The built-in nameserver answers for every name whose CNAME is there."
+                .to_owned()
+        }
+        (None, true, false) => format!(
+            "Rights: none for a name whose CNAME is there, since the built-in nameserver answers for it.{trouble} For the names that are not delegated to it:"
+        ),
         (None, false, true) => "Rights: none that could be granted.".to_owned(),
-        (None, false, false) => "Rights: the least that the DNS hosts must grant, each for the names whose zone it holds. Where a CNAME leads a challenge elsewhere, the right is needed there, at the name that the CNAME points to, and not here.".to_owned(),
+        (None, false, false) => format!(
+            "Rights: the least that the DNS hosts must grant, each for the names whose zone it holds.{trouble}"
+        ),
     }
 }
 
@@ -112,7 +127,12 @@ struct Certificate<'a> {
 }
 
 /// For programs.
-pub(super) fn document(subject: &Subject<'_>, records: &[Section], privileges: &[Privilege]) {
+pub(super) fn document(
+    subject: &Subject<'_>,
+    records: &[Section],
+    leads: &Leads,
+    privileges: &[Privilege],
+) {
     let certificates = subject.names.iter().map(|(name, names)| Certificate {
         name: name.as_str(),
         names: names.iter().map(ToString::to_string).collect(),
@@ -121,7 +141,7 @@ pub(super) fn document(subject: &Subject<'_>, records: &[Section], privileges: &
         schema: SCHEMA,
         certificates: certificates.collect(),
         records,
-        rights: rights(subject, privileges),
+        rights: rights(subject, leads, privileges),
         privileges,
     };
     out(serde_json::to_string_pretty(&document).expect("text, numbers and lists make JSON"));

@@ -251,6 +251,7 @@ impl Attempt {
         known.not_before = None;
         known.fault = None;
         known.patience = located.patience;
+        known.located = Some(now);
         let value = record.value.clone();
         known.watch = Some(Watch::new(value, located.servers, located.nowhere));
         let authorization = known.url.clone();

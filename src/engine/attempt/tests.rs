@@ -1,5 +1,7 @@
 //! An attempt step by step, each behaviour by itself.
 
+mod together;
+
 use std::net::IpAddr;
 
 use countersign_providers::clock::later;

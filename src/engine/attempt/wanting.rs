@@ -1,6 +1,8 @@
 //! What an attempt wants done, from what is saved and known.
 
-use super::{Attempt, AuthorizationKnown, Effect};
+use countersign_providers::clock::later;
+
+use super::{Attempt, AuthorizationKnown, Effect, GATHERING, Held};
 use crate::engine::names::Identifier;
 use crate::engine::order::{AuthorizationStatus, ChallengeStatus, OrderStatus};
 use crate::engine::{EffectId, Wanted};
@@ -60,7 +62,7 @@ impl Attempt {
                 );
             }
         }
-        wanted.extend(self.releases(|authorization| self.is_decided(authorization)));
+        wanted.extend(self.releases(self.is_over()));
         wanted
     }
 
@@ -109,6 +111,8 @@ impl Attempt {
         };
         let record = held.record.clone();
         if !known.present {
+            let together = known.located.filter(|_| self.is_gathering());
+            let together = together.map(|at| later(at, GATHERING));
             return Some(Wanted {
                 id: EffectId::new("present", part, known.turn),
                 effect: Effect::Present {
@@ -116,7 +120,7 @@ impl Attempt {
                     owner: self.request.owner(&known.url),
                     record,
                 },
-                from: known.not_before,
+                from: known.not_before.max(together),
             });
         }
         let (servers, from) = watch.next();
@@ -159,12 +163,8 @@ impl Attempt {
         }
     }
 
-    fn releases(&self, which: impl Fn(&str) -> bool) -> Vec<Wanted<Effect>> {
-        let held = self
-            .held
-            .iter()
-            .enumerate()
-            .filter(|(_, held)| which(&held.authorization));
+    fn releases(&self, which: impl Fn(&Held) -> bool) -> Vec<Wanted<Effect>> {
+        let held = self.held.iter().enumerate().filter(|(_, held)| which(held));
         held.map(|(part, held)| Wanted {
             id: EffectId(format!("release/{}", held.authorization)),
             effect: Effect::Release {
