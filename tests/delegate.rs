@@ -31,7 +31,7 @@ providers:
   aws: {route53: {zones: {example.com: Z0EXAMPLE}}}
   pd: {powerdns: {token: {file: x}, endpoint: \"http://127.0.0.1:8081\"}}
   script: {lego-exec: {command: [/usr/local/bin/dns], zones: [example.com]}}
-  ad: {acme-dns: {url: \"https://auth.example.org\", accounts: {file: x}}}
+  ad: {acme-dns: {url: \"https://auth.example.org\", accounts: {file: acmedns.json}}}
 certificates:
   example: {names: [Example.COM, \"*.example.com\"]}
   books: {names: [\"*.B\u{fc}cher.example.com\"], provider: aws}
@@ -64,6 +64,13 @@ fn records(text: &str) -> String {
 #[test]
 fn what_is_said_is_as_it_was_judged() {
     let program = Countersign::new(ALL);
+    let registered = json!({"example.com": {
+        "fulldomain": "d420c923-bbd7-4056-ab64-c3ca54c9b3cf.auth.example.org",
+        "subdomain": "d420c923-bbd7-4056-ab64-c3ca54c9b3cf",
+        "username": "user",
+        "password": "password",
+    }});
+    std::fs::write(program.path("acmedns.json"), registered.to_string()).unwrap();
     let said = |name: &str, arguments: &[&str]| {
         let line = [&["delegate"], arguments].concat();
         let finished = program.run(&line).expect_code(0);
@@ -102,6 +109,24 @@ fn an_unknown_name_is_told_with_the_nearest() {
     let line = ["delegate", "books", "--to", "elsewhere.test"];
     let finished = program.run(&line).expect_code(2);
     complaint("delegate-to-nobody", &finished, program.directory());
+}
+
+/// They write at names that begin so, and at no others.
+#[test]
+fn a_zone_of_certbots_hooks_is_given_names_that_they_can_write() {
+    let program = Countersign::new(
+        "state: {dir}/state
+dns: {look: roots, roots: [127.0.0.1], port: 1}
+authorities: {letsencrypt: {agree-to-terms: true}}
+providers: {hooks: {certbot-hooks: {auth: [/bin/true], cleanup: [/bin/true], zones: [small.test]}}}
+certificates: {example: {names: [example.com]}}
+",
+    );
+    let document = document(&program, &["example", "--to", "small.test"]);
+    let data = &document["records"][0]["records"][0]["data"];
+    assert_eq!(data, "_acme-challenge.example.com.small.test.");
+    let names = &document["privileges"][0]["names"];
+    assert_eq!(names, &json!(["_acme-challenge.example.com.small.test"]));
 }
 
 #[test]

@@ -15,6 +15,8 @@ use crate::secret::Secret;
 /// What may write at one name.
 #[derive(Clone)]
 pub(super) struct Account {
+    /// The domains that it was registered for, as the file has them.
+    pub(super) domains: Vec<String>,
     /// The name, which the CNAME of a challenge name leads to.
     pub(super) name: DnsName,
     /// What the server calls it.
@@ -50,12 +52,16 @@ pub(super) fn parse(text: &str, server: &Url) -> Result<Vec<Account>, String> {
     let mut accounts: Vec<Account> = Vec::new();
     for (domain, entry) in entries {
         let wrong = |what: String| format!("has an entry `{}` {what}", said(&domain));
-        let Some(account) = account(entry, server).map_err(wrong)? else {
+        let Some(mut account) = account(entry, server).map_err(wrong)? else {
             continue;
         };
-        match accounts.iter().find(|known| known.name == account.name) {
-            None => accounts.push(account),
-            Some(known) if known.is_like(&account) => {}
+        let mut known = accounts.iter_mut();
+        match known.find(|known| known.name == account.name) {
+            None => {
+                account.domains.push(domain);
+                accounts.push(account);
+            }
+            Some(known) if known.is_like(&account) => known.domains.push(domain),
             Some(_) => {
                 let name = &account.name;
                 return Err(wrong(format!(
@@ -94,6 +100,7 @@ fn account(entry: Entry, server: &Url) -> Result<Option<Account>, String> {
     let username = Secret::new(required("username", username)?.into_bytes());
     let name = DnsName::parse(&required("fulldomain", fulldomain)?);
     Ok(Some(Account {
+        domains: Vec::new(),
         name: name.map_err(|error| format!("whose `fulldomain` is no name: {error}"))?,
         subdomain: required("subdomain", subdomain)?,
         username,

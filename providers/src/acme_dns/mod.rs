@@ -7,6 +7,7 @@
 
 mod accounts;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -52,6 +53,18 @@ impl Settings {
             return Err(format!("{from} has no account of {}", self.url));
         }
         Ok(())
+    }
+
+    /// Where the CNAME of each challenge is to point to, by the domain that an account was registered for. An error is a
+    /// sentence.
+    pub async fn targets(&self, clock: &Clock) -> Result<BTreeMap<DnsName, DnsName>, String> {
+        let mut targets = BTreeMap::new();
+        for account in self.read(clock).await? {
+            let domains = account.domains.iter();
+            let domains = domains.filter_map(|it| DnsName::parse(it).ok());
+            targets.extend(domains.map(|domain| (domain, account.name.clone())));
+        }
+        Ok(targets)
     }
 
     async fn read(&self, clock: &Clock) -> Result<Vec<Account>, String> {

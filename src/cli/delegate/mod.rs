@@ -21,7 +21,7 @@ use super::arguments::Delegate;
 use super::print::Screen;
 use super::words::{clean, known, listed, nearest};
 use super::{AskError, Ending};
-use crate::config::{self, Authority, Config};
+use crate::config::{self, Authority, Config, ProviderSettings};
 use crate::control::{Ask, Client, Reply};
 use crate::daemon::{connection, open_store};
 use crate::engine::names::{CertificateName, Identifier};
@@ -50,7 +50,12 @@ struct Subject<'c> {
     to: Option<DnsName>,
     /// The built-in nameserver's zone, or the part of it that challenges are delegated into.
     own: Option<DnsName>,
+    /// Where the accounts at acme-dns servers lead, by provider; or why nobody knows.
+    registered: Registrations<'c>,
 }
+
+/// Where the challenge of each domain is to lead, by provider; an error is a sentence.
+type Registrations<'c> = BTreeMap<&'c str, Result<BTreeMap<DnsName, DnsName>, String>>;
 
 /// What is known of an authority.
 struct Facts {
@@ -66,10 +71,11 @@ pub(super) async fn run(
     screen: Screen,
     options: &Delegate,
 ) -> Ending {
-    let subject = match Subject::new(config, options) {
+    let mut subject = match Subject::new(config, options) {
         Ok(subject) => subject,
         Err(sentence) => return Ending::Usage(sentence),
     };
+    subject.registered = subject.registrations(clock).await;
     let (accounts, trouble) = match accounts(config, clock).await {
         Ok(accounts) => (accounts, None),
         Err(error) => (BTreeMap::new(), Some(clean(&error.to_string()))),
@@ -103,6 +109,7 @@ impl<'c> Subject<'c> {
             names,
             to: None,
             own: config.nameserver.as_ref().map(|it| it.zone.clone()),
+            registered: Registrations::new(),
         };
         if let Some(to) = &options.to {
             let to = DnsName::parse(to.trim())
@@ -138,6 +145,33 @@ impl<'c> Subject<'c> {
                 .collect(),
             false => named.iter().map(|it| it.as_str()).collect(),
         }
+    }
+
+    /// What the acme-dns servers of these names gave, by provider.
+    async fn registrations(&self, clock: &Clock) -> Registrations<'c> {
+        let mut all = Registrations::new();
+        for name in self.names.keys().flat_map(|it| self.providers(it)) {
+            if let ProviderSettings::AcmeDns(settings) = &self.config.providers[name]
+                && !all.contains_key(name)
+            {
+                all.insert(name, settings.targets(clock).await);
+            }
+        }
+        all
+    }
+
+    /// Where the challenge of `base` is answered when it is delegated into `zone`.
+    fn target(&self, base: &DnsName, zone: &DnsName) -> Option<DnsName> {
+        let providers = self.names.keys().flat_map(|it| self.providers(it));
+        let mut holders = providers
+            .map(|name| &self.config.providers[name])
+            .filter(|it| privilege::could_hold(it, zone));
+        // Those scripts put the label before the domain by themselves.
+        let label = match holders.all(|it| matches!(it, ProviderSettings::CertbotHooks(_))) {
+            true if self.to.is_some() => "_acme-challenge.",
+            _ => "",
+        };
+        DnsName::parse(&format!("{label}{base}.{zone}")).ok()
     }
 
     /// The names without `*.`, each once.

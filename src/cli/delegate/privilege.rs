@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Subject;
 use super::leads::Leads;
-use super::records::{challenge, target};
+use super::records::challenge;
 use crate::cli::words::clean;
 use crate::config::ProviderSettings;
 
@@ -127,7 +127,7 @@ fn places<'c>(subject: &Subject<'c>, leads: &Leads) -> BTreeMap<&'c str, BTreeSe
             });
         };
         let here = challenge.filter(|challenge| challenge.is_at_or_below(zone));
-        here.or_else(|| target(base, zone)).map(plain)
+        here.or_else(|| subject.target(base, zone)).map(plain)
     };
     let mut all: BTreeMap<&str, BTreeSet<Place>> = BTreeMap::new();
     for (certificate, names) in &subject.names {

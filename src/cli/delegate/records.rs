@@ -6,7 +6,7 @@ use countersign_providers::record::DnsName;
 use serde::Serialize;
 
 use super::{Facts, Subject};
-use crate::config::{NameserverSettings, ProviderSettings};
+use crate::config::NameserverSettings;
 use crate::engine::names::{CertificateName, Identifier};
 
 /// The longest character-string of a TXT record (RFC 1035 section 3.3).
@@ -75,11 +75,6 @@ pub(super) fn sections(
     sections
 }
 
-/// Where the challenge of `base` is answered when it is delegated into `zone`.
-pub(super) fn target(base: &DnsName, zone: &DnsName) -> Option<DnsName> {
-    DnsName::parse(&format!("{base}.{zone}")).ok()
-}
-
 /// The challenge name of `base`, where it is not too long for one.
 pub(super) fn challenge(base: &DnsName) -> Option<DnsName> {
     let base = base.clone();
@@ -91,17 +86,15 @@ pub(super) fn challenge(base: &DnsName) -> Option<DnsName> {
 }
 
 fn delegation(subject: &Subject<'_>) -> Section {
-    let registered = acme_dns(subject);
     let Some(zone) = subject.zone() else {
         let names: Vec<&str> = subject.names.keys().map(|it| it.as_str()).collect();
         let note = format!(
             "Delegation: none is needed where a provider may change these names itself, see the rights below. To keep it out of these zones, delegate the challenges into a small zone of a provider: `countersign delegate {} --to ZONE` prints the CNAME records.",
             names.join(" ")
         );
-        return Section {
-            missing: registered,
-            ..Section::new("delegation", note)
-        };
+        let mut section = Section::new("delegation", note);
+        acme_dns(subject, &mut section);
+        return section;
     };
     let mut section = match &subject.to {
         Some(to) => {
@@ -127,7 +120,7 @@ fn delegation(subject: &Subject<'_>) -> Section {
             section.missing.push(sentence);
             continue;
         }
-        match target(base, zone) {
+        match subject.target(base, zone) {
             Some(target) => section.add(&challenge, "CNAME", format!("{target}.")),
             None => section.missing.push(format!(
                 "{challenge}: its own name with {zone} behind it is too long; point a CNAME to any shorter name below {zone} that no other name uses."
@@ -137,20 +130,30 @@ fn delegation(subject: &Subject<'_>) -> Section {
     section
 }
 
-/// What a CNAME into an acme-dns server points to is that server's choice.
-fn acme_dns(subject: &Subject<'_>) -> Vec<String> {
-    let providers = subject.names.keys().flat_map(|it| subject.providers(it));
-    let providers: BTreeSet<&str> = providers.collect();
-    let providers = providers.into_iter().filter(|name| {
-        let settings = &subject.config.providers[*name];
-        matches!(settings, ProviderSettings::AcmeDns(_))
-    });
-    let sentence = |name: &str| {
-        format!(
-            "Names that provider {name} is to prove: point the CNAME of each to the `fulldomain` of its account at the acme-dns server. Its credential may change nothing else."
-        )
-    };
-    providers.map(sentence).collect()
+/// What a CNAME into an acme-dns server points to is that server's choice: known where the name is registered.
+fn acme_dns(subject: &Subject<'_>, section: &mut Section) {
+    for (provider, targets) in &subject.registered {
+        let targets = match targets {
+            Ok(targets) => targets,
+            Err(why) => {
+                section.missing.push(format!(
+                    "The accounts of provider {provider} cannot be read, and so where CNAMEs into its server point to: {why}."
+                ));
+                continue;
+            }
+        };
+        for base in subject.bases() {
+            match (challenge(base), targets.get(base)) {
+                (Some(challenge), Some(target)) => {
+                    section.add(&challenge, "CNAME", format!("{target}."));
+                }
+                (Some(challenge), None) => section.missing.push(format!(
+                    "Provider {provider} has no account for {base}: where it is to prove this name, register it there, and point the CNAME {challenge} to its `fulldomain`."
+                )),
+                (None, _) => {}
+            }
+        }
+    }
 }
 
 fn own_zone(nameserver: &NameserverSettings) -> Section {
@@ -359,6 +362,7 @@ certificates: {example: {names: [example.test]}}
                 .collect(),
             to: None,
             own: None,
+            registered: BTreeMap::new(),
         };
         let fact = |name| {
             let account = accounts.contains(&name);
