@@ -2,7 +2,8 @@
 //! asked for twice. At BIND whatever the instant, at other DNS hosts while records come and go.
 //!
 //! One run without a kill shows which events there are; the instants are drawn from them so that every kind is hit
-//! at least three times. `SEED=n` repeats a draw, `COUNTERSIGN_FULL=1` makes many more.
+//! at least three times. Where records are what it is about, it goes on until enough kills were at them. `SEED=n` repeats
+//! a draw, `COUNTERSIGN_FULL=1` makes many more.
 
 mod draw;
 mod events;
@@ -12,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant as Moment};
 
 use rustix::process::Pid;
 use serde_json::Value;
@@ -26,6 +27,7 @@ use crate::issuance::judge;
 use crate::support::command::Countersign;
 use crate::support::dns;
 use crate::support::pebble::{Pebble, RunningPebble, Version};
+use crate::support::process::eventually;
 use crate::support::proxy::Proxy;
 use crate::support::relay::Relay;
 use crate::support::stepwise::{self, Stepwise};
@@ -33,6 +35,11 @@ use crate::support::stepwise::{self, Stepwise};
 /// So many kills at least; with `COUNTERSIGN_FULL`.
 const KILLS: usize = 40;
 const KILLS_IN_FULL: usize = 400;
+/// So many of them at least while records come and go, where that is what it is about.
+const AT_RECORDS: usize = 30;
+const AT_RECORDS_IN_FULL: usize = 200;
+/// After a restart nothing of ours is left for longer.
+const GONE_WITHIN: Duration = Duration::from_secs(60);
 /// Scenarios at the same time: most of one is waiting.
 const AT_ONCE: usize = 6;
 /// How long a slow DNS host takes for a reply.
@@ -44,41 +51,53 @@ const ENOUGH: usize = 4;
 
 #[test]
 fn whatever_the_instant_of_a_kill_the_next_run_finishes_the_job() {
-    println!("{}", campaign(&["renew"], Host::bind(), |_| true));
+    println!("{}", campaign(&["renew"], Host::bind(), Aim::Anywhere));
 }
 
 #[test]
 fn whatever_the_instant_of_a_kill_the_next_daemon_finishes_the_job() {
-    println!("{}", campaign(&["run"], Host::bind(), |_| true));
+    println!("{}", campaign(&["run"], Host::bind(), Aim::Anywhere));
 }
 
 #[test]
 fn whenever_it_is_killed_at_bind_the_next_daemon_leaves_nothing_of_ours() {
-    let told = campaign(&["run"], Host::bind(), is_of_records);
+    let told = campaign(&["run"], Host::bind(), Aim::Records);
     println!("{told}");
 }
 
 #[test]
 fn whenever_it_is_killed_at_cloudflare_the_next_daemon_leaves_nothing_of_ours() {
-    let told = campaign(&["run"], Host::cloudflare(), is_of_records);
+    let told = campaign(&["run"], Host::cloudflare(), Aim::Records);
     println!("{told}");
 }
 
 #[test]
 fn whenever_it_is_killed_at_route_53_the_next_daemon_leaves_nothing_of_ours() {
-    let told = campaign(&["run"], Host::route53(), is_of_records);
+    let told = campaign(&["run"], Host::route53(), Aim::Records);
     println!("{told}");
 }
 
-/// Lives of this command that end at instants of these kinds: how often what was hit. A daemon ends when it is at rest.
-fn campaign(command: &'static [&'static str], host: Host, keeps: fn(&str) -> bool) -> String {
+/// At which instants the kills of a campaign are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Aim {
+    Anywhere,
+    Records,
+}
+
+/// Lives of this command that end at such instants: how often what was hit. A daemon ends when it is at rest.
+fn campaign(command: &'static [&'static str], host: Host, aim: Aim) -> String {
     let (seed, full) = settings();
+    let at_records = match (aim, full) {
+        (Aim::Anywhere, _) => 0,
+        (Aim::Records, false) => AT_RECORDS,
+        (Aim::Records, true) => AT_RECORDS_IN_FULL,
+    };
     let world = World::start(command, host);
     let usual = Usual {
         one: world.baseline(Scenario::undisturbed(0, 1)),
         three: world.baseline(Scenario::undisturbed(1, 3)),
     };
-    let usual = usual.only(keeps);
+    let usual = usual.only(|kind| aim == Aim::Anywhere || is_of_records(kind));
     let mut draw = Draw(seed);
     let mut planned: BTreeMap<String, usize> = BTreeMap::new();
     let mut hits: BTreeMap<String, usize> = BTreeMap::new();
@@ -88,7 +107,8 @@ fn campaign(command: &'static [&'static str], host: Host, keeps: fn(&str) -> boo
         let least = match (round, full) {
             (0, true) => KILLS_IN_FULL,
             (0, false) => KILLS,
-            _ => 0,
+            // Some lives miss their instant.
+            _ => 2 * at_records.saturating_sub(world.tally().at_records),
         };
         let scenarios = plan(&mut draw, &usual, &mut planned, least, &mut next);
         if scenarios.is_empty() {
@@ -123,6 +143,8 @@ fn campaign(command: &'static [&'static str], host: Host, keeps: fn(&str) -> boo
     );
     let rare: Vec<_> = planned.iter().filter(|(_, hits)| **hits < HITS).collect();
     assert!(rare.is_empty(), "{told}\nhit too rarely: {rare:?}");
+    let hit = world.tally().at_records;
+    assert!(hit >= at_records, "{told}\n{hit} kills at records only");
     told
 }
 
@@ -140,14 +162,23 @@ fn settings() -> (u64, bool) {
     (seed, full)
 }
 
+#[allow(clippy::disallowed_methods, reason = "real servers live in real time")]
+fn now() -> Moment {
+    Moment::now()
+}
+
+/// The challenge name of the certificate `name`.
+fn challenge(name: &str) -> String {
+    format!("_acme-challenge.{name}.example.test")
+}
+
 fn table(usual: &Usual, hits: &BTreeMap<String, usize>, world: &World) -> String {
     let mut text = String::from("hits  instant\n");
     for kind in usual.kinds() {
         let count = hits.get(&kind).copied().unwrap_or(0);
         writeln!(text, "{count:>4}  {kind}").expect("a String");
     }
-    let tally = world.tally.lock().expect("nothing panics with this lock");
-    writeln!(text, "{tally:?}").expect("a String");
+    writeln!(text, "{:?}", *world.tally()).expect("a String");
     text
 }
 
@@ -183,6 +214,10 @@ impl World {
             rejecting,
             tally: Mutex::default(),
         }
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().expect("nothing panics with this lock")
     }
 
     /// The events of a life without a kill.
@@ -393,6 +428,7 @@ certificates:
                 None => assert!(ended_well, "the run that {instant:?} missed has failed"),
             }
         }
+        let restarted = now();
         let run = self.run(self.world.command, None);
         let (code, left) = (run.code, run.log.orders_not_committed());
         let too_early = run.log.acted_before_saved();
@@ -400,14 +436,11 @@ certificates:
         assert_eq!(too_early, None, "acted before the order was saved");
         assert_eq!(code, Some(0), "the last run has failed");
         assert_eq!(left, 0, "orders that an undisturbed run did not save");
+        self.expect_gone_by(restarted + GONE_WITHIN);
         self.expect_done();
         let orders = self.expect_orders(not_committed);
         self.expect_nothing_to_do();
-        let mut tally = self
-            .world
-            .tally
-            .lock()
-            .expect("nothing panics with this lock");
+        let mut tally = self.world.tally();
         tally.lives += 1;
         tally.kills += kills;
         tally.at_records += at_records;
@@ -415,6 +448,17 @@ certificates:
         tally.orders += orders;
         tally.replies_not_committed += not_committed;
         hit
+    }
+
+    /// No TXT value of ours is left before it is too late.
+    fn expect_gone_by(&self, deadline: Moment) {
+        let rest = deadline.checked_duration_since(now());
+        let is_gone = || {
+            let mut names = self.scenario.names().into_iter();
+            names.all(|name| dns::txt(self.world.host.dns(), &challenge(&name)) == ["foreign"])
+        };
+        let in_time = rest.is_some_and(|rest| eventually(rest, is_gone));
+        assert!(in_time, "not gone {GONE_WITHIN:?} after the restart");
     }
 
     /// Every certificate is where it belongs, with its key; whoever uses it was told; no TXT value of ours is left.
@@ -432,7 +476,7 @@ certificates:
             let entries = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
             let generations: Vec<String> = entries.filter(|name| name.starts_with('.')).collect();
             assert_eq!(generations.len(), 1, "{generations:?}");
-            let challenge = format!("_acme-challenge.{host}");
+            let challenge = challenge(&name);
             let at = self.world.host.dns();
             assert_eq!(dns::txt(at, &challenge), ["foreign"], "{challenge}");
             let ttl = dns::ttl(at, &challenge, hickory_proto::rr::RecordType::TXT);

@@ -21,6 +21,7 @@ mod control;
 mod daemon;
 mod delegate;
 mod demo;
+mod dependencies;
 mod hosts;
 mod hundred;
 mod includes;
