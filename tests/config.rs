@@ -258,6 +258,14 @@ certificates: {x: {names: [x.test]}}
         ),
         (
             Severity::Error,
+            "providers.a.rfc2136.tsig: D/open: this is no key file; wanted is what `tsig-keygen` or `keymgr -t` print, e.g. `key \"name\" { algorithm hmac-sha256; secret \"…\"; };`",
+        ),
+        (
+            Severity::Error,
+            "providers.b.rfc2136.tsig: D/closed: this is no key file; wanted is what `tsig-keygen` or `keymgr -t` print, e.g. `key \"name\" { algorithm hmac-sha256; secret \"…\"; };`",
+        ),
+        (
+            Severity::Error,
             "providers.f.process.command: /no/such: No such file or directory (os error 2)",
         ),
         (

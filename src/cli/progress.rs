@@ -156,11 +156,9 @@ impl Board {
             Progress::Began => {}
             Progress::Step(step) => work.doing = step.as_str().to_owned(),
             Progress::Trouble { sentence, again } => {
-                work.doing = match again {
-                    Some(again) => {
-                        let pause = took(self.clock.until(again));
-                        format!("{}; again in {pause}", clean(&sentence))
-                    }
+                let pause = again.map(|again| self.clock.until(again));
+                work.doing = match pause.filter(|pause| !pause.is_zero()) {
+                    Some(pause) => format!("{}; again in {}", clean(&sentence), took(pause)),
                     None => clean(&sentence),
                 };
             }
