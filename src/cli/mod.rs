@@ -23,6 +23,7 @@ mod status;
 mod words;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use countersign_providers::clock::Clock;
@@ -33,7 +34,10 @@ use crate::engine::reaction::Whose;
 use crate::passed::PassedSockets;
 use crate::store::StoreError;
 use arguments::{Arguments, Command, Level, PluginCommand};
-use print::{Screen, complain};
+use print::{Screen, complain, unwritten};
+
+/// Dropping what is left needs no longer.
+const TO_DROP: Duration = Duration::from_secs(1);
 
 /// How a command ended.
 enum Ending {
@@ -72,21 +76,31 @@ pub fn main() -> ExitCode {
         Command::Run => PassedSockets::receive(),
         _ => Ok(PassedSockets::default()),
     };
+    let is_trial = matches!(arguments.command, Command::Plugin(_));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let ending = match (runtime, passed) {
         (Ok(runtime), Ok(passed)) => {
             let ending = runtime.block_on(run(arguments, passed));
-            // Whoever was told to stop at once does not wait for what is under way.
-            runtime.shutdown_background();
+            match is_trial {
+                // A plug-in that is tried may hang: it is killed when the task that looks after it is dropped.
+                true => runtime.shutdown_timeout(TO_DROP),
+                // Whoever was told to stop at once does not wait for what is under way.
+                false => runtime.shutdown_background(),
+            }
             ending
         }
         (_, Err(error)) => Ending::yours(&error),
         (Err(error), _) => Ending::Failed(Some(format!("the runtime cannot be started: {error}"))),
     };
+    let unwritten = unwritten();
+    if let Some(sentence) = &unwritten {
+        complain(words::clean(sentence));
+    }
     match ending {
-        Ending::Done => ExitCode::SUCCESS,
+        Ending::Done if unwritten.is_none() => ExitCode::SUCCESS,
+        Ending::Done => ExitCode::from(1),
         Ending::Failed(sentence) => {
             if let Some(sentence) = sentence {
                 complain(words::clean(&sentence));
