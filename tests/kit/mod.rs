@@ -1,5 +1,6 @@
 //! The conformance kit as its users run it, over plug-ins of every kind, and over plug-ins with one fault each.
 
+mod begin;
 mod runners;
 
 use std::path::PathBuf;
