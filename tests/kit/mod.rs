@@ -478,7 +478,10 @@ fn what_cannot_be_found_is_named_with_what_is_near() {
     );
     assert!(near.contains("did you mean `ours`?"), "{near}");
     let far = stderr(&["/no/such/program"]);
-    assert!(far.contains("there is no program `/no/such/program`"), "{far}");
+    assert!(
+        far.contains("there is no program `/no/such/program`"),
+        "{far}"
+    );
     let missing = stderr(&["missing.yaml"]);
     assert!(
         missing.contains("`missing.yaml` is no provider"),
