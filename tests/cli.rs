@@ -17,7 +17,7 @@ use crate::support::command::{Countersign, Finished, Running};
 use crate::support::dns;
 use crate::support::golden::{golden, mask, root};
 use crate::support::ports::{self, Port};
-use crate::support::process::guarded;
+use crate::support::process::{guarded, spawn};
 
 /// One certificate, delivered beside the configuration.
 const ONE: &str =
@@ -178,6 +178,47 @@ async fn an_unknown_certificate_is_named_with_the_nearest() {
         complaint(case, &finished, lab.program.directory());
         assert_eq!(finished.stdout, "");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_standard_output_does_not_take_is_told_and_fails() {
+    let lab = Lab::start(ONE).await;
+    lab.program.run(&["renew"]).expect_code(0);
+    let ended = |arguments: &[&str], stdout: Stdio| {
+        let mut command = lab.program.command(arguments);
+        command
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(Stdio::piped());
+        let output = spawn(command).unwrap().wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), stderr)
+    };
+    let manifest = root().join("config/own-dns.yaml");
+    let manifest = manifest.to_str().unwrap();
+    for arguments in [
+        &["check"][..],
+        &["status"],
+        &["status", "--json"],
+        &["plan", "--json"],
+        &["history", "web"],
+        &["clean", "--json"],
+        &["renew"],
+        &["man"],
+        &["completions", "bash"],
+        &["plugin", "test", "--json", manifest],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let (code, stderr) = ended(arguments, Stdio::from(full.unwrap()));
+        assert_eq!(code, Some(1), "{arguments:?}: {stderr}");
+        let why = "standard output is not whole: No space left on device\n";
+        assert_eq!(stderr.matches(why).count(), 1, "{arguments:?}: {stderr}");
+    }
+    // A reader that has seen enough is no failure.
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    drop(theirs);
+    let gone = Stdio::from(std::os::fd::OwnedFd::from(ours));
+    assert_eq!(ended(&["status"], gone), (Some(0), String::new()));
 }
 
 #[test]

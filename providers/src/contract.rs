@@ -90,9 +90,14 @@ impl World for Seen<'_> {
         Some(self.0.ttl(wanted))
     }
 
-    async fn add_foreign(&self, name: &DnsName, value: &str, ttl: u32) -> Result<(), String> {
+    async fn add_foreign(
+        &self,
+        name: &DnsName,
+        value: &str,
+        ttl: u32,
+    ) -> Result<Option<String>, String> {
         self.0.add_foreign(name, value, ttl).await;
-        Ok(())
+        Ok(None)
     }
 }
 

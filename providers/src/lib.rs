@@ -12,6 +12,7 @@ pub mod cloudflare;
 mod content;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
+pub mod endpoint;
 pub mod error;
 pub mod exchange;
 pub mod googlecloud;

@@ -35,7 +35,7 @@ use crate::engine::reaction::Whose;
 use crate::passed::PassedSockets;
 use crate::store::StoreError;
 use arguments::{Arguments, Command, Level, PluginCommand};
-use print::{Screen, complain};
+use print::{Screen, complain, unwritten};
 
 /// Tasks have this long to end what they started, programs of users among it.
 const LEAVE: Duration = Duration::from_millis(500);
@@ -94,8 +94,13 @@ pub fn main() -> ExitCode {
         (_, Err(error)) => Ending::yours(&error),
         (Err(error), _) => Ending::Failed(Some(format!("the runtime cannot be started: {error}"))),
     };
+    let unwritten = unwritten();
+    if let Some(sentence) = &unwritten {
+        complain(words::clean(sentence));
+    }
     match ending {
-        Ending::Done => ExitCode::SUCCESS,
+        Ending::Done if unwritten.is_none() => ExitCode::SUCCESS,
+        Ending::Done => ExitCode::from(1),
         Ending::Failed(sentence) => {
             if let Some(sentence) = sentence {
                 complain(words::clean(&sentence));

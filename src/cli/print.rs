@@ -1,8 +1,10 @@
 //! Standard output and standard error as people see them: lines that never fail, colours, widths.
 //!
-//! A reader that has gone away is no error of ours: what cannot be written is dropped.
+//! A reader that has gone away is no error of ours: what cannot be written is dropped. Any other failure, a full disk for
+//! one, is kept until the end of the command ([`unwritten`]).
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 
 /// Narrower terminals are treated like this one.
 const NARROWEST: usize = 40;
@@ -18,13 +20,30 @@ const MARGIN: usize = 5;
 /// Lower terminals are treated like this one.
 const FEWEST_LINES: usize = 10;
 
+/// Why standard output did not take a line, the first time that it did not. There is one standard output.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
 /// Writes a line to standard output; whether anybody reads on.
 pub(super) fn out(line: impl AsRef<str>) -> bool {
     let mut stdout = io::stdout().lock();
     let line = line.as_ref();
-    writeln!(stdout, "{line}")
-        .and_then(|()| stdout.flush())
-        .is_ok()
+    let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    match written {
+        Ok(()) => true,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                // The first one says it.
+                let _ = UNWRITTEN.set(error.to_string());
+            }
+            false
+        }
+    }
+}
+
+/// What is missing from standard output, and why: a sentence.
+pub(super) fn unwritten() -> Option<String> {
+    let why = UNWRITTEN.get()?;
+    Some(format!("standard output is not whole: {why}"))
 }
 
 /// Writes a line to standard error.

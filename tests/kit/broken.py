@@ -40,15 +40,20 @@ class Host:
     def apply(self, params):
         if FAULT == "does-nothing":
             return {}
+        handles = []
         with open(self.file + ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             records = self.read()
             for change in params["changes"]:
                 if not self.inside(change["name"]):
                     return None
+                is_there = [change["name"], change["value"]] in [[it[0], it[2]] for it in records]
+                if FAULT == "wants-handles" and change["verb"] == "absent" and is_there and "handle" not in change:
+                    return None
+                handles.append("h-%d" % len(records) if change["verb"] == "ensure" else None)
                 records = self.change(records, **change)
             self.write(records)
-        return {}
+        return {"handles": handles} if FAULT == "wants-handles" else {}
 
     def same(self, one, other):
         return one.lower() == other.lower() if FAULT == "ignores-case" else one == other
@@ -56,6 +61,8 @@ class Host:
     def change(self, records, verb, name, value, ttl, handle=None):
         there = [it for it in records if it[0] == name]
         same = [it for it in there if self.same(it[2], value)]
+        if verb == "absent" and FAULT == "removes-nothing":
+            return records
         if verb == "absent":
             gone = there if FAULT == "removes-the-set" and same else same
             return [it for it in records if it not in gone]
@@ -86,7 +93,8 @@ def answer(host, request):
     method, params = request["method"], request["params"]
     if method == "initialize":
         host[0] = Host(params["config"])
-        return {"result": {"protocol": 1, "name": "broken", "version": "1", "model": "value", "batch": 500}}
+        batch = 0 if FAULT == "batch-of-none" else 500
+        return {"result": {"protocol": 1, "name": "broken", "version": "1", "model": "value", "batch": batch}}
     if method not in ("zones", "observe", "apply"):
         if FAULT == "swallows-methods":
             return {"result": {}}
@@ -103,7 +111,7 @@ def main():
         if not line.endswith(b"\n"):
             break
         request = json.loads(line)
-        if request["method"] == "shutdown":
+        if request["method"] == "shutdown" and FAULT != "ignores-shutdown":
             break
         if "id" not in request:
             continue

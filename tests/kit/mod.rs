@@ -1,5 +1,6 @@
 //! The conformance kit as its users run it, over plug-ins of every kind, and over plug-ins with one fault each.
 
+mod begin;
 mod runners;
 
 use std::path::PathBuf;
@@ -160,7 +161,7 @@ fn a_manifest_that_is_wrong_is_caught_with_no_account() {
 fn a_faulty_plug_in_is_caught_by_the_case_that_proves_it() {
     let program = Countersign::new("");
     Seen::of(&program, &[&broken(), "none"]).expect("no fault", &OF_PROGRAMS);
-    let faults: [(&str, &str, &[&str]); 10] = [
+    let faults: [(&str, &str, &[&str]); 11] = [
         (
             "removes-the-set",
             "two-values",
@@ -271,6 +272,7 @@ fn a_faulty_plug_in_is_caught_by_the_case_that_proves_it() {
             "input-closed",
             &["input-cut", "only-messages", "shutdown"],
         ),
+        ("ignores-shutdown", "shutdown", &[]),
     ];
     for (fault, proof, others) in faults {
         let seen = Seen::of(&program, &[&broken(), fault]);
@@ -281,6 +283,44 @@ fn a_faulty_plug_in_is_caught_by_the_case_that_proves_it() {
         failed.sort();
         assert_eq!(failed, wanted, "{fault}");
         assert_eq!(seen.finished.code, Some(1), "{fault}");
+    }
+}
+
+#[test]
+fn what_a_plug_in_calls_a_value_is_given_back_when_the_value_goes() {
+    let program = Countersign::new("");
+    let skipped: Vec<&str> = OF_PROGRAMS
+        .into_iter()
+        .filter(|it| *it != "handle")
+        .collect();
+    Seen::of(&program, &[&broken(), "wants-handles"]).expect("wants-handles", &skipped);
+}
+
+#[test]
+fn what_is_wrong_with_its_traits_is_said_where_it_tells_them() {
+    let program = Countersign::new("");
+    let seen = Seen::of(&program, &[&broken(), "batch-of-none"]);
+    let cases = seen.document["cases"].as_array().unwrap();
+    let case = cases.iter().find(|it| it["id"] == "initialize").unwrap();
+    assert_eq!(case["result"], "failed");
+    let said = case["seen"].as_str().unwrap();
+    assert!(said.contains("a batch of 0, not of 1 to"), "{said}");
+}
+
+#[test]
+fn everything_that_is_left_behind_is_named_on_a_line_of_its_own() {
+    let program = Countersign::new("");
+    let finished = program
+        .run(&["plugin", "test", &broken(), "removes-nothing"])
+        .expect_code(1);
+    let lines = finished.stdout.lines();
+    let mut last = lines.skip_while(|it| !it.contains("left behind, and to be removed by hand"));
+    assert!(last.next().is_some(), "{finished:?}");
+    let left: Vec<&str> = last.take_while(|it| it.contains(" at ")).collect();
+    for nth in 0..100 {
+        let name = format!(" at _acme-challenge.many-{nth}.");
+        let named = left.iter().filter(|it| it.contains(&name)).count();
+        assert_eq!(named, 1, "{name}: {left:?}");
     }
 }
 
@@ -438,7 +478,10 @@ fn what_cannot_be_found_is_named_with_what_is_near() {
     );
     assert!(near.contains("did you mean `ours`?"), "{near}");
     let far = stderr(&["/no/such/program"]);
-    assert!(far.contains("`/no/such/program` is no provider"), "{far}");
+    assert!(
+        far.contains("there is no program `/no/such/program`"),
+        "{far}"
+    );
     let missing = stderr(&["missing.yaml"]);
     assert!(
         missing.contains("`missing.yaml` is no provider"),

@@ -67,6 +67,8 @@ pub(super) struct Bench<'a> {
     /// Every error, and every word that the plug-in gave to be kept.
     pub(super) errors: Mutex<Vec<ProviderError>>,
     pub(super) receipts: Mutex<Vec<Receipt>>,
+    /// What the plug-in calls the values that it put there.
+    handles: Mutex<BTreeMap<(DnsName, String), String>>,
 }
 
 impl<'a> Bench<'a> {
@@ -80,6 +82,7 @@ impl<'a> Bench<'a> {
             refused: Mutex::default(),
             errors: Mutex::default(),
             receipts: Mutex::default(),
+            handles: Mutex::default(),
         }
     }
 
@@ -135,7 +138,9 @@ impl<'a> Bench<'a> {
         let mut tries = 0;
         loop {
             let context = self.world.context();
-            let applied = provider.apply(&zone, changes, believed, &context).await;
+            let applied = self
+                .call(provider, &zone, changes, believed, &context)
+                .await;
             match &applied {
                 Ok(receipt) => {
                     lock(&self.receipts).push(receipt.clone());
@@ -154,6 +159,47 @@ impl<'a> Bench<'a> {
                 }
             }
             return applied;
+        }
+    }
+
+    /// One call, whatever comes of it. As the core does, it gives back what the plug-in called a value that is to go.
+    pub(super) async fn call(
+        &self,
+        provider: &dyn Provider,
+        zone: &Zone,
+        changes: &[Change],
+        believed: &[RrSet],
+        context: &Context,
+    ) -> Result<Receipt, ProviderError> {
+        let changes: Vec<Change> = changes.iter().map(|it| self.with_handle(it)).collect();
+        let applied = provider.apply(zone, &changes, believed, context).await;
+        if let Ok(receipt) = &applied {
+            let made = changes.iter().enumerate();
+            for (nth, change) in made.filter(|(_, it)| it.verb == Verb::Ensure) {
+                let handle = receipt.handles.get(nth).cloned().flatten();
+                self.keep_handle(&change.name, &change.value, handle);
+            }
+        }
+        applied
+    }
+
+    fn with_handle(&self, change: &Change) -> Change {
+        let key = (change.name.clone(), change.value.clone());
+        let known = match (change.verb, &change.handle) {
+            (Verb::Absent, None) => lock(&self.handles).get(&key).cloned(),
+            _ => None,
+        };
+        Change {
+            handle: known.or_else(|| change.handle.clone()),
+            ..change.clone()
+        }
+    }
+
+    fn keep_handle(&self, name: &DnsName, value: &str, handle: Option<String>) {
+        let (key, mut handles) = ((name.clone(), value.to_owned()), lock(&self.handles));
+        match handle {
+            Some(handle) => drop(handles.insert(key, handle)),
+            None => drop(handles.remove(&key)),
         }
     }
 
@@ -295,11 +341,12 @@ impl<'a> Bench<'a> {
             .or_default()
             .insert(value.to_owned());
         let added = self.world.add_foreign(name, value, FOREIGN_TTL).await;
-        added.map_err(|why| {
+        let handle = added.map_err(|why| {
             Stop::Failed(format!(
                 "somebody else could not put a value at {name}: {why}"
             ))
         })?;
+        self.keep_handle(name, value, handle);
         if let known @ Some(_) = self.world.ttl(FOREIGN_TTL) {
             return Ok(known);
         }

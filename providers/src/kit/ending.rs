@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 
 use crate::Settled;
-use crate::words::{listed, printable};
+use crate::words::printable;
 
 use super::bench::{Bench, Stop, failed, lock, refused};
 use super::told::{absent, ensure};
@@ -145,9 +145,10 @@ async fn nothing_left(bench: &Bench<'_>) -> Verdict {
     let left = bench.clean().await;
     match left.is_empty() {
         true => Ok(()),
+        // All of it, since nobody else knows these names: a line each.
         false => failed(format!(
-            "left behind, and to be removed by hand: {}",
-            listed(&left)
+            "left behind, and to be removed by hand:\n{}",
+            left.join("\n")
         )),
     }
 }

@@ -328,11 +328,8 @@ pub(super) async fn apply_once(bench: &Bench<'_>, changes: &[Change]) -> Result<
     let zone = zone.map_err(|why| ProviderError::new(ErrorKind::Unsupported, why))?;
     bench.note(changes);
     let context = bench.world.context();
-    bench
-        .provider
-        .apply(&zone, changes, &[], &context)
-        .await
-        .map(drop)
+    let applied = bench.call(bench.provider, &zone, changes, &[], &context);
+    applied.await.map(drop)
 }
 
 pub(super) fn fails_as(

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::clock::{Clock, later};
 use crate::record::{Change, DnsName, NameError, Verb, Zone};
-use crate::{Context, Provider};
+use crate::{Context, Provider, RecordModel};
 
 use super::program::Program;
 use super::world::World;
@@ -22,6 +22,7 @@ pub struct Live {
     mark: String,
     second: Arc<dyn Provider>,
     program: Option<Program>,
+    is_one_name: bool,
     clock: Clock,
 }
 
@@ -39,6 +40,7 @@ impl Live {
             mark: format!("cs-{mark}"),
             second,
             program: None,
+            is_one_name: false,
             clock,
         }
     }
@@ -47,6 +49,21 @@ impl Live {
     pub fn program(self, program: Program) -> Self {
         let program = Some(program);
         Self { program, ..self }
+    }
+
+    /// As the host of `provider` is: where names have slots it may know this one name, and nothing below it.
+    pub async fn fitted(self, provider: &dyn Provider) -> Self {
+        let is_one_name = match (&self.zone, self.name("look"), provider.traits().model) {
+            (Ok(zone), Ok(below), RecordModel::Slots(_)) => {
+                let held = provider.zones(&below, &self.context()).await;
+                held.is_ok_and(|held| held.iter().all(|it| it.zone != *zone))
+            }
+            _ => false,
+        };
+        Self {
+            is_one_name,
+            ..self
+        }
     }
 }
 
@@ -58,6 +75,9 @@ impl World for Live {
 
     fn name(&self, label: &str) -> Result<DnsName, NameError> {
         let zone = self.zone.as_ref().map_or("invalid", |it| it.name.as_str());
+        if self.is_one_name {
+            return DnsName::parse(zone);
+        }
         DnsName::parse(&format!("_acme-challenge.{label}.{}.{zone}", self.mark))
     }
 
@@ -66,7 +86,12 @@ impl World for Live {
         Context::new(self.clock.clone(), deadline)
     }
 
-    async fn add_foreign(&self, name: &DnsName, value: &str, ttl: u32) -> Result<(), String> {
+    async fn add_foreign(
+        &self,
+        name: &DnsName,
+        value: &str,
+        ttl: u32,
+    ) -> Result<Option<String>, String> {
         let zone = self.zone.as_ref().map_err(Clone::clone)?;
         let change = Change {
             verb: Verb::Ensure,
@@ -77,7 +102,16 @@ impl World for Live {
         };
         let context = self.context();
         let applied = self.second.apply(zone, &[change], &[], &context).await;
-        applied.map(drop).map_err(|error| error.message)
+        let receipt = applied.map_err(|error| error.message)?;
+        Ok(receipt.handles.into_iter().next().flatten())
+    }
+
+    fn mark(&self) -> Option<&str> {
+        (!self.is_one_name).then_some(self.mark.as_str())
+    }
+
+    fn is_one_name(&self) -> bool {
+        self.is_one_name
     }
 
     fn second(&self) -> Option<&dyn Provider> {

@@ -91,13 +91,14 @@ impl Case {
 pub enum Outcome {
     /// It is so.
     Passed,
-    /// It is not: what was wanted, and what was seen.
+    /// It is not: what was wanted, and what was seen, on one line or more.
     Failed(String),
     /// It could not be tried: why.
     Skipped(String),
 }
 
 /// A case and how it ended.
+#[derive(Clone)]
 pub struct Finding {
     /// The case.
     pub case: &'static Case,

@@ -1,11 +1,13 @@
 //! A plug-in that is a program.
 
 use std::io;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, json};
 use tempfile::TempDir;
 
+use crate::child::{Group, command};
 use crate::clock::Clock;
 use crate::process::Settings;
 use crate::secret::Secret;
@@ -47,6 +49,13 @@ impl Program {
             told: Arc::default(),
             _directory: None,
         }
+    }
+
+    /// Whether it can be started at all; it is killed at once.
+    pub fn try_start(&self) -> io::Result<()> {
+        let mut command = command(&self.settings.command)?;
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        Group::start(command).map(drop)
     }
 
     /// What the plug-in is made of.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 
+use crate::process::Descriptor;
 use crate::record::DnsName;
 
 use super::bench::{Bench, Stop, failed};
@@ -186,10 +187,17 @@ async fn initialized(bench: &Bench<'_>) -> Verdict {
         && result["name"].is_string()
         && result["version"].is_string()
         && MODELS.contains(&model);
-    match is_said {
-        true => Ok(()),
-        false => failed(format!(
+    if !is_said {
+        return failed(format!(
             "`initialize` is answered with {}",
+            talk.shown(&answer)
+        ));
+    }
+    match Descriptor::read(result.clone()) {
+        Ok(_) => Ok(()),
+        Err(what) => failed(format!(
+            "it {}: {}",
+            talk.hidden(&what),
             talk.shown(&answer)
         )),
     }
@@ -355,14 +363,16 @@ async fn refusal(bench: &Bench<'_>) -> Verdict {
     let zone = bench.zone()?;
     let outside = DnsName::parse("_acme-challenge.nobody-has-this.invalid");
     let outside = outside.map_err(|error| Stop::skipped(error.to_string()))?;
-    let params = |verb: &str| {
-        let change = json!({"verb": verb, "name": outside, "value": "value", "ttl": 60});
-        json!({"zone": zone, "changes": [change], "believed": []})
-    };
-    let answer = talk.ask("apply", params("ensure")).await?;
-    if answer.get("result").is_some() {
+    let change = |verb: &str| json!({"verb": verb, "name": outside, "value": "value", "ttl": 60});
+    let params = |change: Value| json!({"zone": zone, "changes": [change], "believed": []});
+    let answer = talk.ask("apply", params(change("ensure"))).await?;
+    if let Some(result) = answer.get("result") {
         // It may have been written somewhere.
-        talk.ask("apply", params("absent")).await?;
+        let mut gone = change("absent");
+        if let Some(handle) = result["handles"][0].as_str() {
+            gone["handle"] = json!(handle);
+        }
+        talk.ask("apply", params(gone)).await?;
     }
     let error = &answer["error"];
     let kind = error["data"]["kind"].as_str().unwrap_or_default();
@@ -395,7 +405,7 @@ async fn only(bench: &Bench<'_>) -> Verdict {
 async fn shutdown(bench: &Bench<'_>) -> Verdict {
     let mut talk = begin(bench).await?;
     talk.notify("shutdown", json!({})).await?;
-    talk.close();
+    // Its standard input stays open: the end of that is a case of its own.
     ends(talk, "`shutdown`").await
 }
 

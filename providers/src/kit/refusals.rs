@@ -106,7 +106,8 @@ async fn late_change(bench: &Bench<'_>) -> Verdict {
     // A change that is given up may have been made all the same.
     bench.note(&change);
     let before = context.clock.elapsed();
-    let applied = bench.provider.apply(&zone, &change, &[], &context).await;
+    let applied = bench.call(bench.provider, &zone, &change, &[], &context);
+    let applied = applied.await;
     let spent = context.clock.elapsed().saturating_sub(before);
     if applied.is_ok() {
         bench.apply(&[absent(&name, "late")]).await?;

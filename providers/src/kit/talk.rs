@@ -223,7 +223,12 @@ impl Talk {
 
     /// A message in short, without the secrets.
     pub(super) fn shown(&self, message: &Value) -> String {
-        printable(&hide(&message.to_string(), &self.secrets), SHOWN)
+        self.hidden(&message.to_string())
+    }
+
+    /// Words in short, without the secrets.
+    pub(super) fn hidden(&self, words: &str) -> String {
+        printable(&hide(words, &self.secrets), SHOWN)
     }
 
     fn words(&self, line: &[u8]) -> String {

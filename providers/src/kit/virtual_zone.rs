@@ -67,8 +67,13 @@ impl World for VirtualZone {
         self.mirror.ttl(wanted)
     }
 
-    async fn add_foreign(&self, name: &DnsName, value: &str, ttl: u32) -> Result<(), String> {
-        self.mirror.add(name, value, ttl)
+    async fn add_foreign(
+        &self,
+        name: &DnsName,
+        value: &str,
+        ttl: u32,
+    ) -> Result<Option<String>, String> {
+        self.mirror.add(name, value, ttl).map(|()| None)
     }
 
     fn second(&self) -> Option<&dyn Provider> {

@@ -37,8 +37,24 @@ pub trait World: Send + Sync {
         None
     }
 
-    /// Puts a value there as somebody else would. The whole RRset may get this TTL. An error is a sentence.
-    async fn add_foreign(&self, name: &DnsName, value: &str, ttl: u32) -> Result<(), String>;
+    /// Puts a value there as somebody else would. The whole RRset may get this TTL. What the plug-in calls the value,
+    /// where it was put there through one; an error is a sentence.
+    async fn add_foreign(
+        &self,
+        name: &DnsName,
+        value: &str,
+        ttl: u32,
+    ) -> Result<Option<String>, String>;
+
+    /// What all names have in them that cases write at on a zone of others.
+    fn mark(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether the host knows this one name, and nothing below it.
+    fn is_one_name(&self) -> bool {
+        false
+    }
 
     /// The same plug-in once more, that knows nothing of the first.
     fn second(&self) -> Option<&dyn Provider> {

@@ -7,13 +7,14 @@ use std::time::Duration;
 use reqwest::Method;
 use reqwest::header::HeaderName;
 
+use crate::endpoint::endpoint;
 use crate::meter::Rate;
 
-use super::ManifestError;
-use super::check_parts::{Checked, constants, endpoint, errors, paging, pointer, pointers, wrong};
+use super::check_parts::{Checked, constants, errors, paging, pointer, pointers, wrong};
 use super::form::{self, Form, Model, OneOrMany, Text, nearest};
 use super::plan::{Auth, Change, Listing, Manifest, Owner, Records, Request, Settle, Zones};
 use super::template::{Body, Place, Template};
+use super::{ManifestError, mistakes};
 
 /// What secrets may be called: the configuration never shows what stands under these keys.
 const SECRET_NAMES: [&str; 4] = ["token", "api-key", "secret", "password"];
@@ -44,7 +45,9 @@ impl Manifest {
     /// Reads a manifest's text.
     pub fn read(text: &str) -> Result<Self, ManifestError> {
         let form = Form::read(text)?;
-        Check::of(&form)?.manifest(form)
+        let manifest = Check::of(&form)?.manifest(form)?;
+        mistakes::find(&manifest)?;
+        Ok(manifest)
     }
 }
 
@@ -80,7 +83,10 @@ impl Check {
     }
 
     fn manifest(&self, form: Form) -> Checked<Manifest> {
-        let endpoint = form.endpoint.as_deref().map(endpoint).transpose()?;
+        let endpoint = form
+            .endpoint
+            .as_deref()
+            .map(|text| endpoint(text).or_else(|why| wrong("endpoint", why)));
         if form.batch == 0 {
             return wrong("batch", "it is 0, wanted is at least 1");
         }
@@ -112,7 +118,7 @@ impl Check {
         let settings = form.settings.into_iter();
         Ok(Manifest {
             name: form.name,
-            endpoint,
+            endpoint: endpoint.transpose()?,
             auth: self.auth(form.auth)?,
             secrets: form.secrets,
             settings: settings

@@ -1,12 +1,9 @@
-//! The parts of a manifest that need nothing else to be checked: addresses, ways into replies, refusals and paging.
+//! The parts of a manifest that need nothing else to be checked: ways into replies, refusals and paging.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::Value;
-use url::Url;
-
-use crate::http::judge_endpoint;
 
 use super::ManifestError;
 use super::form;
@@ -19,12 +16,6 @@ pub(super) type Checked<T> = Result<T, ManifestError>;
 /// What stands at `at` is wrong.
 pub(super) fn wrong<T>(at: &str, why: impl fmt::Display) -> Checked<T> {
     Err(ManifestError::new(format!("`{at}`: {why}")))
-}
-
-pub(super) fn endpoint(text: &str) -> Checked<Url> {
-    let url = Url::parse(text).or_else(|why| wrong("endpoint", format!("`{text}`: {why}")))?;
-    judge_endpoint(&url).or_else(|why| wrong("endpoint", why))?;
-    Ok(url)
 }
 
 pub(super) fn pointer(at: &str, text: &str) -> Checked<Pointer> {

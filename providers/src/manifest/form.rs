@@ -11,6 +11,17 @@ use super::ManifestError;
 const MAX_FILE: usize = 64 * 1024;
 /// How alike two words must be for one to be offered for the other (Jaro-Winkler).
 const ALIKE: f64 = 0.8;
+/// The keys that every manifest has; `model` says which more.
+const REQUIRED: [&str; 8] = [
+    "name",
+    "documentation",
+    "auth",
+    "model",
+    "batch",
+    "propagation",
+    "zones",
+    "records",
+];
 
 /// A DNS host's API.
 #[derive(Debug, Deserialize)]
@@ -264,15 +275,32 @@ impl Form {
             let message = format!("it is larger than a manifest can be, which is {most} KiB");
             return Err(ManifestError::new(message));
         }
-        serde_yaml::from_str(text).map_err(|error| explain(&error))
+        serde_yaml::from_str(text).map_err(|error| explain(&error, text))
+    }
+}
+
+/// All keys of the whole that are missing: the parser names the first only.
+fn missing(text: &str) -> Option<String> {
+    let given: BTreeMap<String, Value> = serde_yaml::from_str(text).ok()?;
+    let missing = REQUIRED.iter().filter(|it| !given.contains_key(**it));
+    let missing: Vec<String> = missing.map(|it| format!("`{it}`")).collect();
+    match &missing[..] {
+        [] => None,
+        [one] => Some(format!("{one} is missing")),
+        all => Some(format!("{} are missing", all.join(", "))),
     }
 }
 
 /// The parser's words, with the nearest known key.
-fn explain(error: &serde_yaml::Error) -> ManifestError {
+fn explain(error: &serde_yaml::Error, text: &str) -> ManifestError {
     let full = error.to_string();
     let line = error.location().map(|it| it.line());
     let words = full.split(" at line ").next().unwrap_or(&full);
+    if words.starts_with("missing field")
+        && let Some(message) = missing(text)
+    {
+        return ManifestError::new(message);
+    }
     let unknown = words
         .split_once("unknown field `")
         .or_else(|| words.split_once("unknown variant `"));
@@ -309,5 +337,26 @@ pub(super) fn nearest<S: AsRef<str>>(word: &str, known: &[S]) -> String {
             let all: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
             format!("known here: {}", all.join(", "))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_keys_that_are_missing_are_named_at_once() {
+        let error = Form::read("{name: x, model: value, auth: {}, zones: {ask: {}}}").unwrap_err();
+        let all = "`documentation`, `batch`, `propagation`, `records` are missing";
+        assert_eq!(error.to_string(), all);
+        let all = REQUIRED.map(|key| format!("`{key}`")).join(", ");
+        let error = Form::read("{}").unwrap_err();
+        assert_eq!(error.to_string(), format!("{all} are missing"));
+        // Whatever the parser wants is in that list.
+        let whole = include_str!("../../../config/own-dns.yaml");
+        let mut whole: BTreeMap<String, Value> = serde_yaml::from_str(whole).unwrap();
+        whole.retain(|key, _| REQUIRED.contains(&key.as_str()));
+        let whole = serde_json::to_string(&whole).unwrap();
+        assert!(Form::read(&whole).is_ok());
     }
 }

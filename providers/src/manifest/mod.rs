@@ -8,6 +8,7 @@ mod check;
 mod check_parts;
 mod form;
 pub mod mirror;
+mod mistakes;
 mod paging;
 mod plan;
 mod pointer;

@@ -2,8 +2,14 @@
 
 use serde_json::Value;
 
+use crate::words::printable;
+
 /// No list that is made for a way is longer.
 const MOST_ELEMENTS: usize = 100;
+/// No reply nests what is looked for deeper, and what is made for a way is no deeper than this.
+const MOST_STEPS: usize = 16;
+/// So much is shown of a way that cannot be used.
+const SHOWN: usize = 60;
 
 /// A way into a reply, e.g. `/records/*/content`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,15 +27,24 @@ enum Step {
 impl Pointer {
     /// Reads `""`, which is the whole, or `/key/0/*`; an error is a sentence.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let shown = || printable(text, SHOWN);
         let rest = match text.strip_prefix('/') {
             Some(rest) => rest,
             None if text.is_empty() => return Ok(Self::default()),
             None => {
                 return Err(format!(
-                    "`{text}` is no way into a reply: it begins with `/`"
+                    "`{}` is no way into a reply: it begins with `/`",
+                    shown()
                 ));
             }
         };
+        let count = rest.split('/').count();
+        if count > MOST_STEPS {
+            return Err(format!(
+                "`{}` has {count} steps, a way into a reply has at most {MOST_STEPS}",
+                shown()
+            ));
+        }
         let steps = rest.split('/').map(|step| match step {
             "*" => Step::Every,
             key => Step::Key(key.replace("~1", "/").replace("~0", "~")),
@@ -38,6 +53,14 @@ impl Pointer {
             text: text.to_owned(),
             steps: steps.collect(),
         })
+    }
+
+    /// The key that it ends at.
+    pub(super) fn last_key(&self) -> Option<&str> {
+        match self.steps.last() {
+            Some(Step::Key(key)) => Some(key),
+            Some(Step::Every) | None => None,
+        }
     }
 
     /// What is there; nothing where a key is missing or a value is null.
@@ -219,5 +242,16 @@ mod tests {
         assert_eq!(all("/a/c/*/x"), Err("/a/c".to_owned()));
         assert_eq!(all("/*"), Err(String::new()));
         assert!(Pointer::parse("a/b").is_err());
+    }
+
+    #[test]
+    fn a_way_with_too_many_steps_is_refused_in_a_few_words() {
+        assert!(Pointer::parse(&"/*".repeat(16)).is_ok());
+        let why = Pointer::parse(&"/*".repeat(2_800)).unwrap_err();
+        assert!(
+            why.contains("has 2800 steps, a way into a reply has at most 16"),
+            "{why}"
+        );
+        assert!(why.len() < 200, "{why}");
     }
 }

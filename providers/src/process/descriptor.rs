@@ -69,7 +69,7 @@ fn exposed<S: Serializer>(secrets: &[(String, Secret)], to: S) -> Result<S::Ok, 
 
 /// What a plug-in says of itself.
 #[derive(Clone, Debug)]
-pub(super) struct Descriptor {
+pub(crate) struct Descriptor {
     /// What it calls itself, and its version.
     pub(super) title: String,
     pub(super) traits: Traits,
@@ -114,7 +114,7 @@ fn one() -> usize {
 
 impl Descriptor {
     /// The descriptor in an answer to `initialize`; an error is what is wrong with it, in words.
-    pub(super) fn read(answer: Value) -> Result<Self, String> {
+    pub(crate) fn read(answer: Value) -> Result<Self, String> {
         let Some(protocol) = answer.get("protocol") else {
             return Err("answers initialize without a version of the protocol".to_owned());
         };

@@ -30,6 +30,7 @@ use crate::{
 
 use answers::{Applied, Observed, SettledAnswer, Zones};
 use child::Connection;
+pub(crate) use descriptor::Descriptor;
 pub(crate) use lines::{Lines, Next};
 use start::Starter;
 pub(crate) use wire::MAX_LINE;

@@ -4,20 +4,23 @@ mod show;
 mod target;
 
 use std::path::Path;
+use std::time::Duration;
 
 use countersign_providers::clock::Clock;
-use countersign_providers::kit::{Kit, Outcome};
+use countersign_providers::kit::{Kit, World};
 
 use super::Ending;
 use super::arguments::PluginTest;
-use super::print::{Screen, out};
+use super::print::{Screen, complain, out};
 use super::process::Interrupts;
-use super::words::count;
+use super::words::{clean, count};
 use show::Table;
 use target::{Refused, Subject};
 
 /// A change that was under way when it was stopped has arrived after this, or never will.
-const UNDER_WAY: std::time::Duration = std::time::Duration::from_secs(1);
+const UNDER_WAY: Duration = Duration::from_secs(1);
+/// A plug-in that has not answered after this is told of: a person would wonder.
+const SLOW: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(
     options: PluginTest,
@@ -25,44 +28,71 @@ pub(super) async fn run(
     clock: Clock,
     screen: Screen,
 ) -> Ending {
-    let subject = match target::find(&options.target, options.live.as_deref(), config, &clock).await
-    {
+    let interrupts = Interrupts::listen();
+    let title = options.target.join(" ");
+    let found = tokio::select! {
+        found = target::find(&options.target, options.live.as_deref(), config, &clock) => found,
+        never = tell_if_slow(&title, &clock) => match never {},
+        () = interrupts.politely.cancelled() => Err(Refused::Failed(
+            "stopped before the first case; nothing was written".to_owned(),
+        )),
+    };
+    let Subject { provider, world } = &match found {
         Ok(subject) => subject,
         Err(Refused::Usage(sentence)) => return Ending::Usage(sentence),
-        Err(Refused::Failed(sentence)) => return Ending::Failed(Some(sentence)),
+        Err(Refused::Failed(sentence)) => {
+            if options.json {
+                out(show::not_begun(&title, &sentence));
+            }
+            return Ending::Failed(Some(sentence));
+        }
     };
-    let Subject {
-        title,
-        provider,
-        world,
-    } = &subject;
-    let interrupts = Interrupts::listen();
     let kit = Kit::new(&**provider, &**world);
     let mut table = Table::new(&kit, screen, options.json);
-    let findings = tokio::select! {
-        findings = kit.run(|finding| table.tell(finding)) => Some(findings),
-        () = interrupts.politely.cancelled() => None,
+    let is_whole = tokio::select! {
+        _ = kit.run(|finding| table.tell(finding)) => true,
+        () = interrupts.politely.cancelled() => false,
     };
-    let Some(findings) = findings else {
-        let sentence = stopped(&kit, &interrupts, &clock).await;
-        let told = count(table.told(), "case");
-        return Ending::Failed(Some(format!("stopped after {told}; {sentence}")));
-    };
-    match options.json {
-        true => drop(out(show::document(title, &**provider, &**world, &findings))),
-        false => table.end(&findings),
+    if !is_whole {
+        let told = count(table.findings().len(), "case");
+        let (sentence, left) = stopped(&kit, &**world, &interrupts, &clock).await;
+        complain(clean(&format!("stopped after {told}; {sentence}")));
+        left.iter().for_each(|line| complain(clean(line)));
+        table.skip_rest(&kit);
     }
-    match findings
-        .iter()
-        .any(|it| matches!(it.outcome, Outcome::Failed(_)))
-    {
-        true => Ending::Failed(None),
-        false => Ending::Done,
+    match (options.json, is_whole) {
+        (true, _) => drop(out(show::document(
+            &title,
+            &**provider,
+            &**world,
+            table.findings(),
+        ))),
+        (false, true) => table.end(),
+        (false, false) => {}
+    }
+    match is_whole && !table.has_failed() {
+        true => Ending::Done,
+        false => Ending::Failed(None),
     }
 }
 
-/// Removes what was written so far, unless told to stop at once; what became of it.
-async fn stopped(kit: &Kit<'_>, interrupts: &Interrupts, clock: &Clock) -> String {
+/// Says once what is waited for, and never ends.
+async fn tell_if_slow(title: &str, clock: &Clock) -> std::convert::Infallible {
+    clock.sleep(SLOW).await;
+    let title = clean(title);
+    complain(format!(
+        "waiting for {title} to start and answer; Ctrl-C ends it"
+    ));
+    std::future::pending().await
+}
+
+/// Removes what was written so far, unless told to stop at once: what became of it, and what is left, by name.
+async fn stopped(
+    kit: &Kit<'_>,
+    world: &dyn World,
+    interrupts: &Interrupts,
+    clock: &Clock,
+) -> (String, Vec<String>) {
     let cleaned = async {
         clock.sleep(UNDER_WAY).await;
         kit.clean().await
@@ -70,17 +100,17 @@ async fn stopped(kit: &Kit<'_>, interrupts: &Interrupts, clock: &Clock) -> Strin
     let left = tokio::select! {
         left = cleaned => left,
         () = interrupts.at_once.cancelled() => {
-            return "what the cases wrote may be left behind".to_owned();
+            let place = match (world.mark(), world.zone()) {
+                (Some(mark), Ok(zone)) => format!(", at names that end with {mark}.{}", zone.name),
+                _ => String::new(),
+            };
+            return (format!("what the cases wrote may be left behind{place}"), Vec::new());
         }
     };
-    if let Some(why) = kit.stays() {
-        return format!("what the cases wrote is left: {why}");
-    }
-    match left.is_empty() {
-        true => "nothing that the cases wrote is left".to_owned(),
-        false => format!(
-            "left behind, and to be removed by hand: {}",
-            left.join(", ")
-        ),
-    }
+    let sentence = match (kit.stays(), left.is_empty()) {
+        (Some(why), _) => format!("what the cases wrote is left: {why}"),
+        (None, true) => "nothing that the cases wrote is left".to_owned(),
+        (None, false) => "left behind, and to be removed by hand:".to_owned(),
+    };
+    (sentence, left)
 }

@@ -20,7 +20,8 @@ pub(super) struct Table {
     width: usize,
     /// What the last case belongs to.
     group: &'static str,
-    told: usize,
+    /// How the cases ended so far.
+    findings: Vec<Finding>,
 }
 
 impl Table {
@@ -32,13 +33,13 @@ impl Table {
             is_quiet,
             width: width.unwrap_or(0),
             group: "",
-            told: 0,
+            findings: Vec::new(),
         }
     }
 
     /// Shows a case that has ended.
     pub(super) fn tell(&mut self, finding: &Finding) {
-        self.told += 1;
+        self.findings.push(finding.clone());
         if self.is_quiet {
             return;
         }
@@ -55,18 +56,36 @@ impl Table {
         let words = self.screen.wrap(&words, used, used);
         out(format!("  {mark} {}  {words}", pad(case.id, self.width)));
         if let Outcome::Failed(seen) = &finding.outcome {
-            let seen = self.screen.wrap(&clean(seen), INDENT, INDENT);
-            out(format!("{}{}", " ".repeat(INDENT), self.screen.bad(&seen)));
+            for line in seen.lines() {
+                let line = self.screen.wrap(&clean(line), INDENT, INDENT);
+                out(format!("{}{}", " ".repeat(INDENT), self.screen.bad(&line)));
+            }
         }
     }
 
-    /// How many cases have ended.
-    pub(super) fn told(&self) -> usize {
-        self.told
+    /// How the cases ended so far.
+    pub(super) fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// Whether one of them failed.
+    pub(super) fn has_failed(&self) -> bool {
+        let mut all = self.findings.iter();
+        all.any(|it| matches!(it.outcome, Outcome::Failed(_)))
+    }
+
+    /// The cases that were not come to, for programs.
+    pub(super) fn skip_rest(&mut self, kit: &Kit<'_>) {
+        let rest = kit.cases().into_iter().skip(self.findings.len());
+        self.findings.extend(rest.map(|case| Finding {
+            case,
+            outcome: Outcome::Skipped("stopped before its end".to_owned()),
+        }));
     }
 
     /// How many cases ended how.
-    pub(super) fn end(&self, findings: &[Finding]) {
+    pub(super) fn end(&self) {
+        let findings = &self.findings;
         let [passed, failed, skipped] = tally(findings);
         let failed = match failed {
             0 => "0 failed".to_owned(),
@@ -95,7 +114,7 @@ fn tally(findings: &[Finding]) -> [usize; 3] {
 struct Document<'a> {
     schema: u32,
     plugin: &'a str,
-    model: &'static str,
+    model: Option<&'static str>,
     zone: Option<String>,
     cases: Vec<Entry<'a>>,
     passed: usize,
@@ -112,7 +131,29 @@ struct Entry<'a> {
     seen: Option<&'a str>,
 }
 
-/// The same for programs.
+/// For programs: it could not be begun, for this reason.
+pub(super) fn not_begun(title: &str, why: &str) -> String {
+    let entry = Entry {
+        id: "begin",
+        group: "begin",
+        proves: "the plug-in starts, answers, and holds the zone",
+        result: "failed",
+        seen: Some(why),
+    };
+    let document = Document {
+        schema: SCHEMA,
+        plugin: title,
+        model: None,
+        zone: None,
+        cases: vec![entry],
+        passed: 0,
+        failed: 1,
+        skipped: 0,
+    };
+    json(&document)
+}
+
+/// The same as the table for programs.
 pub(super) fn document(
     title: &str,
     provider: &dyn Provider,
@@ -137,15 +178,19 @@ pub(super) fn document(
     let document = Document {
         schema: SCHEMA,
         plugin: title,
-        model: model(provider.traits().model),
+        model: Some(model(provider.traits().model)),
         zone: world.zone().ok().map(|zone| zone.name.to_string()),
         cases: cases.collect(),
         passed,
         failed,
         skipped,
     };
+    json(&document)
+}
+
+fn json(document: &Document<'_>) -> String {
     // Strings and numbers always have a form in JSON.
-    serde_json::to_string_pretty(&document).unwrap_or_default()
+    serde_json::to_string_pretty(document).unwrap_or_default()
 }
 
 fn model(model: RecordModel) -> &'static str {

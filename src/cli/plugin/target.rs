@@ -25,7 +25,6 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// A plug-in and what it is tried on.
 pub(super) struct Subject {
-    pub(super) title: String,
     pub(super) provider: Arc<dyn Provider>,
     pub(super) world: Box<dyn World>,
 }
@@ -55,7 +54,6 @@ pub(super) async fn find(
         parsed.map_err(|error| Refused::Usage(format!("--live {}: {error}", clean(zone))))
     });
     let live = live.transpose()?;
-    let title = words.join(" ");
     let made = match target(words, config)? {
         Target::Name(settings) => named(&settings, live, clock).await,
         Target::Manifest(_) if live.is_some() => Err(Refused::Usage(
@@ -71,11 +69,7 @@ pub(super) async fn find(
         }
     };
     let (provider, world) = made?;
-    Ok(Subject {
-        title,
-        provider,
-        world,
-    })
+    Ok(Subject { provider, world })
 }
 
 type Made = (Arc<dyn Provider>, Box<dyn World>);
@@ -84,59 +78,86 @@ fn target(words: &[String], config: &Path) -> Result<Target, Refused> {
     let [first, rest @ ..] = words else {
         return Err(Refused::Usage("there is nothing to try".to_owned()));
     };
+    let word = clean(first);
     let path = Path::new(first);
     let is_yaml = path
         .extension()
         .is_some_and(|it| it == "yaml" || it == "yml");
-    let is_manifest = is_yaml && rest.is_empty() && path.is_file();
+    let is_manifest = is_yaml && path.is_file();
+    let program = program(first).filter(|_| !is_yaml);
     let mut names = Vec::new();
-    if rest.is_empty() && !first.contains('/') && config.exists() {
+    // What is followed by arguments is a program, if there is one.
+    let may_be_name = !first.contains('/') && (rest.is_empty() || program.is_none());
+    if may_be_name && config.exists() {
         match Config::load(config) {
             Ok(config) => {
                 if let Some(settings) = config.providers.get(first.as_str()) {
-                    if is_manifest {
-                        let word = clean(first);
-                        return Err(Refused::Usage(format!(
+                    return match (is_manifest, rest) {
+                        (true, _) => Err(Refused::Usage(format!(
                             "`{word}` is a provider of the configuration and a file; write ./{word} for the file"
-                        )));
-                    }
-                    return Ok(Target::Name(settings.clone()));
+                        ))),
+                        (false, []) => Ok(Target::Name(settings.clone())),
+                        (false, [more, ..]) => {
+                            Err(alone(&word, "a provider of the configuration", more))
+                        }
+                    };
                 }
                 names.extend(config.providers.into_keys());
             }
-            Err(errors) if !is_manifest => return Err(Refused::Usage(errors.to_string())),
-            Err(_) => {}
+            // Neither a manifest nor a program needs it.
+            Err(_) if is_manifest || program.is_some() => {}
+            Err(errors) => return Err(Refused::Usage(errors.to_string())),
         }
     }
-    if is_manifest {
-        return Ok(Target::Manifest(path.to_owned()));
-    }
-    match program(first).filter(|_| !is_yaml) {
-        Some(program) => {
+    match (program, rest) {
+        (_, [more, ..]) if is_manifest => Err(alone(&word, "a manifest", more)),
+        (_, []) if is_manifest => Ok(Target::Manifest(path.to_owned())),
+        (Some(program), rest) => {
             let program = program.to_string_lossy().into_owned();
             let rest = rest.iter().map(|word| absolute(word));
             let command = std::iter::once(program).chain(rest);
             Ok(Target::Command(command.collect()))
         }
-        None => Err(Refused::Usage(nothing(first, &names, config))),
+        (None, _) => Err(Refused::Usage(nothing(first, is_yaml, &names, config))),
     }
 }
 
+/// It takes no arguments, and has some.
+fn alone(word: &str, what: &str, more: &str) -> Refused {
+    let more = clean(more);
+    Refused::Usage(format!(
+        "`{word}` is {what}, which takes no arguments, and here is `{more}` after it"
+    ))
+}
+
 /// What was looked for, and the nearest name that is known.
-fn nothing(word: &str, names: &[ProviderName], config: &Path) -> String {
+fn nothing(word: &str, is_yaml: bool, names: &[ProviderName], config: &Path) -> String {
     let near = nearest(word, names.iter().map(ProviderName::as_str));
+    let file = config.display();
     let hint = match (near, names) {
         (Some(near), _) => format!("did you mean `{near}`?"),
-        (None, []) => format!("{} defines no provider", config.display()),
+        (None, []) if !config.exists() => {
+            format!("there is no configuration at {file}: --config FILE says where it is")
+        }
+        (None, []) => format!("{file} defines no provider"),
         (None, names) => {
             let names: Vec<&str> = names.iter().map(ProviderName::as_str).collect();
-            format!("{} has {}", config.display(), names.join(", "))
+            format!("{file} has {}", names.join(", "))
         }
     };
     let word = clean(word);
-    format!(
-        "`{word}` is no provider of the configuration, no manifest (a file that ends with .yaml) and no program; {hint}"
-    )
+    match (is_yaml, word.contains('/')) {
+        (true, true) => format!("there is no manifest `{word}`"),
+        (true, false) => format!(
+            "`{word}` is no provider of the configuration, and there is no such manifest here; {hint}"
+        ),
+        (false, true) => format!(
+            "there is no program `{word}`, and a provider of the configuration has no slash in its name"
+        ),
+        (false, false) => format!(
+            "`{word}` is no provider of the configuration, no manifest (a file that ends with .yaml) and no program; {hint}"
+        ),
+    }
 }
 
 /// The program of this name, by its absolute path: it will run in another directory.
@@ -193,6 +214,11 @@ async fn named(
     if let (ProviderSettings::Rest { settings, .. }, None) = (settings, &live) {
         return virtual_zone(Arc::clone(&settings.manifest), clock).await;
     }
+    if matches!(settings, ProviderSettings::Manual) {
+        return Err(Refused::Usage(
+            "`manual` is a person: there is no plug-in that could be tried".to_owned(),
+        ));
+    }
     let instance = || daemon::provider(settings, OWNER);
     let provider = instance();
     let Some(zone) = live else {
@@ -203,6 +229,7 @@ async fn named(
     };
     let zone = held(&*provider, zone, clock).await?;
     let world = Live::new(Ok(zone), &mark()?, instance(), clock.clone());
+    let world = world.fitted(&*provider).await;
     Ok((provider, Box::new(world)))
 }
 
@@ -218,6 +245,13 @@ async fn virtual_zone(manifest: Arc<Manifest>, clock: &Clock) -> Result<Made, Re
 
 /// A plug-in that is a program is tried at the zone that it is told, also where it has no host behind it.
 async fn process(program: Program, live: Option<DnsName>, clock: &Clock) -> Result<Made, Refused> {
+    program.try_start().map_err(|error| {
+        let name = program.settings().command.into_iter().next().unwrap_or_default();
+        let name = clean(&name);
+        Refused::Usage(format!(
+            "{name} could not be started: {error}\n  hint: see whether you may run it, and whether the program after `#!` in its first line is there"
+        ))
+    })?;
     let instance = || Arc::new(Process::new(program.settings()));
     let provider: Arc<dyn Provider> = instance();
     let zone = match live {
@@ -225,7 +259,8 @@ async fn process(program: Program, live: Option<DnsName>, clock: &Clock) -> Resu
         None => virtual_one(&*provider, clock).await?,
     };
     let world = Live::new(zone, &mark()?, instance(), clock.clone());
-    Ok((provider, Box::new(world.program(program))))
+    let world = world.program(program).fitted(&*provider).await;
+    Ok((provider, Box::new(world)))
 }
 
 /// The zone that a program is told without a real one; why it has none. A program that does not run has no case to try.

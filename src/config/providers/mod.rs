@@ -13,7 +13,7 @@ mod runners;
 
 use std::collections::{BTreeMap, HashMap};
 
-use countersign_providers::http::judge_endpoint;
+use countersign_providers::endpoint::endpoint;
 use countersign_providers::record::DnsName;
 use url::Url;
 
@@ -133,27 +133,9 @@ impl Checker {
     /// Where a plug-in's API is.
     fn endpoint(&mut self, at: &Path<'_>, text: &str) -> Option<Url> {
         let hint = "write the API's base address, https, or http on loopback only";
-        let Some(url) = Url::parse(text).ok().filter(Url::has_host) else {
-            self.problems
-                .value(at, "this is not a URL with a host", hint);
-            return None;
-        };
-        let has_more = !url.username().is_empty()
-            || url.password().is_some()
-            || url.query().is_some()
-            || url.fragment().is_some();
-        if has_more {
-            let message = "the address of an API has no user name, password, query or fragment";
-            self.problems.value(at, message, hint);
-            return None;
-        }
-        match judge_endpoint(&url) {
-            Ok(()) => Some(url),
-            Err(why) => {
-                self.problems.value(at, why, hint);
-                None
-            }
-        }
+        endpoint(text)
+            .map_err(|why| self.problems.value(at, why, hint))
+            .ok()
     }
 
     /// The ids of zones, each checked by `check`.
