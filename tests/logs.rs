@@ -203,6 +203,9 @@ fn the_level_changes_with_a_reload_and_the_format_with_a_restart() {
     let daemon = scene.program.start(&["run"]);
     let has = || scene.program.path("out/current/cert.pem").exists();
     assert!(eventually(WITHIN, has));
+    // What it does by itself is over, and no line of that comes in between.
+    let status = || scene.program.run(&["status", "--json"]).stdout;
+    assert!(eventually(WITHIN, || status().contains(r#""activity": "idle""#)));
     scene.set_log("{level: trace}");
     daemon.hang_up();
     let first = daemon.next_line().unwrap();

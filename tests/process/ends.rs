@@ -88,22 +88,17 @@ fn one_that_cannot_be_started_is_named_with_the_reason() {
         std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         text(&path)
     };
-    let exists = "ended with exit status 126: it could not be started: No such file or directory";
+    let (missing, closed) = ("No such file or directory", "Permission denied");
     for (command, why) in [
-        (
-            "/no/such/plug-in".to_owned(),
-            "could not be started: No such file or directory",
-        ),
-        (
-            file("not-executable", 0o644),
-            "could not be started: Permission denied",
-        ),
-        (file("no-interpreter", 0o755), exists),
+        ("/no/such/plug-in".to_owned(), missing),
+        (file("not-executable", 0o644), closed),
+        (file("no-interpreter", 0o755), missing),
     ] {
         let command = [command];
         let tested = program(&command).run(&["plugin", "test", "ours"]);
-        let words = format!("zones: {} {why}\n", command[0]);
-        assert!(tested.stdout.contains(&words), "{}", tested.stdout);
+        let words = format!("{} could not be started: {why}\n", command[0]);
+        assert!(tested.stderr.contains(&words), "{}", tested.stderr);
+        tested.expect_code(2);
     }
 }
 

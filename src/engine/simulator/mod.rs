@@ -27,8 +27,9 @@ use life::Life;
 use mutants::Mutant;
 use world::World;
 
-/// Lives of one ordinary test run.
-const LIVES: u64 = 10_000;
+/// Lives of one ordinary test run; with `COUNTERSIGN_FULL`.
+const LIVES: u64 = 17_000;
+const LIVES_IN_FULL: u64 = 200_000;
 /// Every kind of effect is crashed so often at every moment.
 const ENOUGH_CRASHES: u64 = 100;
 /// A bug must be caught within so many lives.
@@ -250,7 +251,7 @@ fn asked(variable: &str) -> Option<u64> {
 #[test]
 fn every_life_ends_well_whatever_fails_and_wherever_it_dies() {
     let lives = if asked("COUNTERSIGN_FULL") == Some(1) {
-        20 * LIVES
+        LIVES_IN_FULL
     } else {
         LIVES
     };
