@@ -28,7 +28,7 @@ use mutants::Mutant;
 use world::World;
 
 /// Lives of one ordinary test run; with `COUNTERSIGN_FULL`.
-const LIVES: u64 = 17_000;
+const LIVES: u64 = 20_000;
 const LIVES_IN_FULL: u64 = 200_000;
 /// Every kind of effect is crashed so often at every moment.
 const ENOUGH_CRASHES: u64 = 100;
