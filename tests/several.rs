@@ -77,7 +77,14 @@ certificates:
         program
     }
 
-    fn expect_clean(&self) {
+    fn expect_issued_by_both(&self, program: &Countersign) {
+        program.run(&["renew"]).expect_code(0);
+        let names = ["example.test", "*.example.test"];
+        let root = self.pebble.issuing_root_pem();
+        judge(&program.path("out"), &root, &names);
+        let history = program.run(&["history", "example"]).expect_code(0).stdout;
+        assert!(history.contains("of provider one and other"), "{history}");
+        // Nothing of ours is left, and the foreign values are.
         for (host, address) in self.hosts.iter().zip([ONE, OTHER]) {
             let foreign = format!("foreign-{address}");
             assert_eq!(dns::txt(host.addr(), CHALLENGE), [foreign]);
@@ -89,32 +96,14 @@ certificates:
 fn what_a_list_of_providers_names_is_written_at_all_of_them() {
     let stage = Stage::start();
     let program = stage.countersign("provider: [other, one]");
-    program.run(&["renew"]).expect_code(0);
-    let names = ["example.test", "*.example.test"];
-    judge(
-        &program.path("out"),
-        &stage.pebble.issuing_root_pem(),
-        &names,
-    );
-    stage.expect_clean();
-    let history = program.run(&["history", "example"]).expect_code(0).stdout;
-    assert!(history.contains("of provider one and other"), "{history}");
+    stage.expect_issued_by_both(&program);
 }
 
 #[test]
 fn a_delegation_that_names_two_holders_is_written_to_both() {
     let stage = Stage::start();
     let program = stage.countersign("key: p256");
-    program.run(&["renew"]).expect_code(0);
-    let names = ["example.test", "*.example.test"];
-    judge(
-        &program.path("out"),
-        &stage.pebble.issuing_root_pem(),
-        &names,
-    );
-    stage.expect_clean();
-    let history = program.run(&["history", "example"]).expect_code(0).stdout;
-    assert!(history.contains("of provider one and other"), "{history}");
+    stage.expect_issued_by_both(&program);
 }
 
 /// One that has the zone for itself alone, with servers of its own.
@@ -142,9 +131,6 @@ fn a_holder_whose_zone_names_other_servers_than_the_delegation_is_not_written_to
         stage.key.algorithm
     );
     program.configure(&text.replacen("providers:", &third, 1));
-    program.run(&["renew"]).expect_code(0);
-    stage.expect_clean();
+    stage.expect_issued_by_both(&program);
     assert_eq!(dns::txt(bind.addr(), CHALLENGE), ["inside"]);
-    let history = program.run(&["history", "example"]).expect_code(0).stdout;
-    assert!(history.contains("of provider one and other"), "{history}");
 }
