@@ -14,7 +14,7 @@ use countersign_providers::azuredns::AzureDns;
 use countersign_providers::clock::Clock;
 use countersign_providers::cloudflare::{self, Cloudflare};
 use countersign_providers::googlecloud::GoogleCloud;
-use countersign_providers::guard::Guard;
+use countersign_providers::guard::{Credential, Guard};
 use countersign_providers::manifest::Rest;
 use countersign_providers::manual::Manual;
 use countersign_providers::ovh::Ovh;
@@ -37,7 +37,7 @@ use crate::nameserver::{self, Nameserver, NameserverError};
 use crate::run::holders::Zones;
 use crate::run::progress::Watchers;
 use crate::run::shared::{
-    AccountLock, Authority, Destination, Notices, Shared, Turns, Wanted, specification,
+    AccountLock, Authority, Credentials, Destination, Notices, Shared, Turns, Wanted, specification,
 };
 use crate::run::{BUILT_IN, accounts, records};
 use crate::store::{self, Saved, Sealer, Session, Store, StoreError, Write};
@@ -143,7 +143,8 @@ impl Daemon {
         }
         let living = living(&session).await?;
         let lives = |owner: &String| living.iter().any(|prefix| owner.starts_with(prefix));
-        let providers = providers(config, &session, nameserver.as_deref(), None);
+        let credentials = Credentials::default().of(config.providers.values());
+        let providers = providers(config, &session, nameserver.as_deref(), &credentials, None);
         let ledger =
             Ledger::start(session.clone(), providers.clone(), clock.clone(), lives).await?;
         let shared = Shared {
@@ -157,6 +158,7 @@ impl Daemon {
             clock,
             ledger,
             providers,
+            credentials,
             nameserver,
             watchers,
             turns: Turns::default(),
@@ -173,7 +175,9 @@ impl Daemon {
     pub async fn reload(&mut self, config: Config) -> Result<Vec<&'static str>, OpenError> {
         let was = &self.shared;
         let authorities = authorities(&config, &was.clock, &was.authorities)?;
-        let providers = providers(&config, &was.session, was.nameserver.as_deref(), Some(was));
+        let credentials = was.credentials.of(config.providers.values());
+        let nameserver = was.nameserver.as_deref();
+        let providers = providers(&config, &was.session, nameserver, &credentials, Some(was));
         let living = living(&was.session).await?;
         let lives = |owner: &String| living.iter().any(|prefix| owner.starts_with(prefix));
         was.ledger.use_hosts(providers.clone(), lives).await?;
@@ -194,6 +198,7 @@ impl Daemon {
             clock: was.clock.clone(),
             ledger: was.ledger.clone(),
             providers,
+            credentials,
             nameserver: was.nameserver.clone(),
             watchers: was.watchers.clone(),
             turns: was.turns.clone(),
@@ -230,12 +235,14 @@ fn providers(
     config: &Config,
     session: &Session,
     nameserver: Option<&Nameserver>,
+    credentials: &Credentials,
     known: Option<&Shared>,
 ) -> BTreeMap<String, Arc<dyn Provider>> {
     let configured = config.providers.iter().map(|(name, settings)| {
         let known = known.filter(|it| it.config.providers.get(name) == Some(settings));
         let known = known.and_then(|it| it.providers.get(name.as_str()));
-        let provider = known.map_or_else(|| provider(settings, session.store().id()), Arc::clone);
+        let new = || provider(settings, session.store().id(), credentials.get(settings));
+        let provider = known.map_or_else(new, Arc::clone);
         (name.to_string(), provider)
     });
     let mut providers: BTreeMap<String, Arc<dyn Provider>> = configured.collect();
@@ -281,8 +288,13 @@ fn token() -> Result<String, StoreError> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The plug-in that `settings` are about; `owner` is whose the records are, where it writes that down.
-pub fn provider(settings: &ProviderSettings, owner: &str) -> Arc<dyn Provider> {
+/// The plug-in that `settings` are about, with its `credential`; `owner` is whose the records are, where it writes that
+/// down.
+pub fn provider(
+    settings: &ProviderSettings,
+    owner: &str,
+    credential: Arc<Credential>,
+) -> Arc<dyn Provider> {
     let plugin: Arc<dyn Provider> = match settings {
         ProviderSettings::AcmeDns(settings) => Arc::new(AcmeDns::new(settings.clone())),
         ProviderSettings::AzureDns(settings) => Arc::new(AzureDns::new((**settings).clone())),
@@ -316,7 +328,7 @@ pub fn provider(settings: &ProviderSettings, owner: &str) -> Arc<dyn Provider> {
             Arc::new(WriteOnly::new(writer, settings.zones.clone()))
         }
     };
-    Arc::new(Guard::new(plugin))
+    Arc::new(Guard::new(plugin, credential))
 }
 
 fn authority(

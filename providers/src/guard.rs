@@ -1,4 +1,5 @@
-//! What stands before every plug-in: the meter of its credential, and a pause after the credential was refused.
+//! What stands before every plug-in: the meter of its credential, a pause after the credential was refused, and a look at
+//! what was written where a host gives no proof.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,45 +7,49 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::meter::Meter;
+use crate::read_back::read_back;
 use crate::record::{Change, DnsName, RrSet, Zone};
 use crate::{Context, ErrorKind, Held, Provider, ProviderError, Receipt, Remark, Settled, Traits};
 
 /// A credential that was refused is tried again after this: hosts lock those out who go on.
 const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 
-/// A plug-in with one credential, asked no more than its host bears.
-pub struct Guard {
-    plugin: Arc<dyn Provider>,
+/// One credential: what its host bears, and whether it is refused. Plug-ins that have the same one share it.
+#[derive(Default)]
+pub struct Credential {
     meter: Meter,
-    /// While the credential is refused: when one may find out whether it still is.
+    /// While it is refused: when one may find out whether it still is.
     next_try: Mutex<Duration>,
 }
 
+/// A plug-in with one credential, asked no more than its host bears.
+pub struct Guard {
+    plugin: Arc<dyn Provider>,
+    credential: Arc<Credential>,
+}
+
 impl Guard {
-    /// Stands before `plugin`.
-    pub fn new(plugin: Arc<dyn Provider>) -> Self {
-        Self {
-            meter: Meter::default(),
-            plugin,
-            next_try: Mutex::default(),
-        }
+    /// Stands before `plugin`, which asks its host with `credential`.
+    pub fn new(plugin: Arc<dyn Provider>, credential: Arc<Credential>) -> Self {
+        Self { plugin, credential }
     }
 
     /// The context of a verb, unless the credential was refused a moment ago. Of all who come after that, one finds out
     /// whether it still is.
     fn enter(&self, context: &Context) -> Result<Context, ProviderError> {
         // A plug-in may learn only from its host how often that may be asked.
-        self.meter.limit(self.plugin.traits().rate);
+        let meter = &self.credential.meter;
+        meter.limit(self.plugin.traits().rate);
         let now = context.clock.elapsed();
-        let mut next_try = self.next_try();
-        if let Some(error) = self.meter.refused() {
+        let mut next_try = self.credential.next_try();
+        if let Some(error) = meter.refused() {
             if *next_try > now {
                 return Err(error);
             }
             *next_try = now + AFTER_REFUSAL;
         }
         Ok(Context {
-            meter: self.meter.begin(),
+            meter: meter.begin(),
             ..context.clone()
         })
     }
@@ -58,21 +63,24 @@ impl Guard {
         result: Result<T, ProviderError>,
     ) -> Result<T, ProviderError> {
         let now = context.clock.elapsed();
-        let mut next_try = self.next_try();
+        let meter = &self.credential.meter;
+        let mut next_try = self.credential.next_try();
         match &result {
             _ if context.meter.overtaken().is_some() => {}
             Err(error) if error.kind == ErrorKind::Auth => {
                 *next_try = now + AFTER_REFUSAL;
-                self.meter.refuse(error.clone());
+                meter.refuse(error.clone());
             }
-            Ok(_) if uses_it => self.meter.accept(),
+            Ok(_) if uses_it => meter.accept(),
             Ok(_) => *next_try = now,
             Err(_) => {}
         }
         drop(next_try);
         result
     }
+}
 
+impl Credential {
     fn next_try(&self) -> MutexGuard<'_, Duration> {
         self.next_try.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -136,8 +144,13 @@ impl Provider for Guard {
         context: &Context,
     ) -> Result<Receipt, ProviderError> {
         let context = self.enter(context)?;
-        let applied = self.plugin.apply(zone, changes, believed, &context).await;
-        self.leave(&context, true, applied)
+        let plugin = &*self.plugin;
+        let made = async {
+            let receipt = plugin.apply(zone, changes, believed, &context).await?;
+            read_back(plugin, zone, changes, &context).await?;
+            Ok(receipt)
+        };
+        self.leave(&context, true, made.await)
     }
 
     async fn settle(&self, ticket: &str, context: &Context) -> Result<Settled, ProviderError> {
@@ -147,7 +160,7 @@ impl Provider for Guard {
 
     fn forgive(&self) {
         self.plugin.forgive();
-        self.meter.accept();
+        self.credential.meter.accept();
     }
 }
 
@@ -226,7 +239,7 @@ mod tests {
     #[tokio::test]
     async fn a_refused_credential_is_tried_once_a_minute_however_many_want_it() {
         let host = Arc::new(Host::default());
-        let guard = Guard::new(Arc::clone(&host) as Arc<dyn Provider>);
+        let guard = Guard::new(Arc::clone(&host) as Arc<dyn Provider>, Arc::default());
         let (clock, hands) = Clock::virtual_at(Timestamp::UNIX_EPOCH);
         let context = Context::new(clock, Timestamp::MAX);
         let name = DnsName::parse("example.com").unwrap();
@@ -248,6 +261,36 @@ mod tests {
         assert_eq!(ask().await, Ok(Vec::new()));
         assert_eq!(ask().await, Ok(Vec::new()));
         assert_eq!(host.asked.load(Ordering::Relaxed), 12);
+    }
+
+    #[tokio::test]
+    async fn two_plug_ins_with_one_credential_try_it_once_a_minute_together() {
+        let hosts = [Arc::new(Host::default()), Arc::new(Host::default())];
+        let credential = Arc::new(Credential::default());
+        let guards = hosts.each_ref().map(|host| {
+            let host = Arc::clone(host) as Arc<dyn Provider>;
+            Guard::new(host, Arc::clone(&credential))
+        });
+        let (clock, hands) = Clock::virtual_at(Timestamp::UNIX_EPOCH);
+        let context = Context::new(clock, Timestamp::MAX);
+        let name = DnsName::parse("example.com").unwrap();
+        let id = String::new();
+        let zone = Zone { name, id };
+        let asked = || {
+            hosts
+                .each_ref()
+                .map(|host| host.asked.load(Ordering::Relaxed))
+        };
+        for guard in &guards {
+            let refused = guard.observe(&zone, &[], &context).await;
+            assert_eq!(refused.unwrap_err().kind, ErrorKind::Auth);
+        }
+        assert_eq!(asked(), [1, 0]);
+        hosts[1].is_good.store(true, Ordering::Relaxed);
+        hands.advance(AFTER_REFUSAL);
+        assert!(guards[1].observe(&zone, &[], &context).await.is_ok());
+        assert!(guards[0].observe(&zone, &[], &context).await.is_err());
+        assert_eq!(asked(), [2, 1], "what one finds out holds for the other");
     }
 
     /// A host behind HTTP that refuses everybody, and may be asked once a second. Its zones are known without asking, to
@@ -328,7 +371,7 @@ mod tests {
             known: Notify::new(),
         };
         let slow = Arc::new(slow);
-        let guard = Guard::new(Arc::clone(&slow) as Arc<dyn Provider>);
+        let guard = Guard::new(Arc::clone(&slow) as Arc<dyn Provider>, Arc::default());
         let (clock, hands) = Clock::virtual_at(Timestamp::UNIX_EPOCH);
         let context = Context::new(clock, Timestamp::MAX);
         let name = DnsName::parse("example.com").unwrap();
@@ -403,7 +446,7 @@ mod tests {
     #[tokio::test]
     async fn of_many_who_wait_for_a_token_none_asks_after_the_refusal() {
         let tokens = Arc::new(Tokens::default());
-        let guard = Guard::new(Arc::clone(&tokens) as Arc<dyn Provider>);
+        let guard = Guard::new(Arc::clone(&tokens) as Arc<dyn Provider>, Arc::default());
         let (clock, _hands) = Clock::virtual_at(Timestamp::UNIX_EPOCH);
         let context = Context::new(clock, Timestamp::MAX);
         let name = DnsName::parse("example.com").unwrap();
@@ -417,7 +460,7 @@ mod tests {
     #[tokio::test]
     async fn who_has_put_the_credential_right_need_not_wait() {
         let host = Arc::new(Host::default());
-        let guard = Guard::new(Arc::clone(&host) as Arc<dyn Provider>);
+        let guard = Guard::new(Arc::clone(&host) as Arc<dyn Provider>, Arc::default());
         let (clock, _hands) = Clock::virtual_at(Timestamp::UNIX_EPOCH);
         let context = Context::new(clock, Timestamp::MAX);
         let name = DnsName::parse("example.com").unwrap();

@@ -26,6 +26,7 @@ pub mod meter;
 mod oauth;
 pub mod ovh;
 pub mod process;
+mod read_back;
 pub mod record;
 pub mod rfc2136;
 pub mod route53;
@@ -93,8 +94,8 @@ pub trait Provider: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Makes all `changes` true, or none where the vendor can do that. `Ok` means that the host vouches for it, by its
-    /// reply or by being read back. Foreign values and their TTL stay as they are.
+    /// Makes all `changes` true, or none where the vendor can do that. `Ok` means that the host vouches for it; of the
+    /// models `Set` and `Zone` it is read back besides, by [`guard::Guard`]. Foreign values and their TTL stay as they are.
     ///
     /// `believed` is what the core left at those names; nothing is said of names where it left nothing. It saves a host
     /// whose sets are replaced as a whole the look before the write, is often not all that is there, and is never

@@ -193,6 +193,30 @@ pub enum ProviderSettings {
     Manual,
 }
 
+impl ProviderSettings {
+    /// The same without what only says where it may write: those for whom this is equal have one credential.
+    pub fn credential(&self) -> Self {
+        let mut settings = self.clone();
+        match &mut settings {
+            Self::AzureDns(it) => {
+                it.resource_group = None;
+                it.zones.clear();
+            }
+            Self::Cloudflare(it) => it.zones.clear(),
+            Self::GoogleCloud(it) => it.zones.clear(),
+            Self::Ovh(it) => it.zones.clear(),
+            Self::Rfc2136(it) => it.zone = None,
+            Self::Route53(it) => it.zones.clear(),
+            Self::AcmeSh(it) => it.zones.clear(),
+            Self::LegoExec(it) => it.zones.clear(),
+            Self::LegoHttpreq(it) => it.zones.clear(),
+            Self::CertbotHooks(it) => it.zones.clear(),
+            Self::AcmeDns(_) | Self::Rest { .. } | Self::Process(_) | Self::Manual => {}
+        }
+        settings
+    }
+}
+
 /// The settings of a host that can only be written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunnerSettings<W> {

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use countersign_providers::Provider;
 use countersign_providers::clock::Clock;
+use countersign_providers::guard::Credential;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::holders::Zones;
 use super::progress::Watchers;
 use crate::acme;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ProviderSettings};
 use crate::deliver::Target;
 use crate::dns::Dns;
 use crate::engine::certificate::{Profiles, Specification};
@@ -42,6 +43,8 @@ pub struct Shared {
     pub profiles: Profiles,
     /// The DNS hosts, by their name in the configuration.
     pub providers: BTreeMap<String, Arc<dyn Provider>>,
+    /// Their credentials.
+    pub credentials: Credentials,
     /// The built-in nameserver, a provider too; it answers once somebody looks at the DNS.
     pub nameserver: Option<Arc<Nameserver>>,
     /// The certificates of the configuration.
@@ -91,6 +94,35 @@ impl Shared {
         notices
             .extend(unsaved.map(|why| format!("nothing can be saved, so nothing is begun: {why}")));
         notices
+    }
+}
+
+/// The credentials of DNS hosts, by what those who have the same one have in common.
+#[derive(Default)]
+pub struct Credentials(Vec<(ProviderSettings, Arc<Credential>)>);
+
+impl Credentials {
+    /// Those of `settings`; what is known in `self` stays so.
+    pub fn of<'s>(&self, settings: impl Iterator<Item = &'s ProviderSettings>) -> Self {
+        let mut all = Self::default();
+        for settings in settings.map(ProviderSettings::credential) {
+            if all.find(&settings).is_none() {
+                let credential = self.find(&settings).unwrap_or_default();
+                all.0.push((settings, credential));
+            }
+        }
+        all
+    }
+
+    /// The one that `settings` have.
+    pub fn get(&self, settings: &ProviderSettings) -> Arc<Credential> {
+        self.find(&settings.credential()).unwrap_or_default()
+    }
+
+    fn find(&self, common: &ProviderSettings) -> Option<Arc<Credential>> {
+        let mut all = self.0.iter();
+        let found = all.find(|(settings, _)| settings == common);
+        found.map(|(_, credential)| Arc::clone(credential))
     }
 }
 
@@ -231,5 +263,45 @@ pub fn specification(certificate: &config::Certificate) -> Specification {
     Specification {
         identifiers,
         key: certificate.key,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use countersign_providers::cloudflare;
+    use countersign_providers::record::DnsName;
+    use countersign_providers::secret::SecretSource;
+    use reqwest::Url;
+
+    use super::*;
+
+    fn cloudflare(token: &str, zone: &str) -> ProviderSettings {
+        let zone = (DnsName::parse(zone).unwrap(), "id".to_owned());
+        ProviderSettings::Cloudflare(cloudflare::Settings {
+            token: SecretSource::File(PathBuf::from(token)),
+            zones: BTreeMap::from([zone]),
+            endpoint: Url::parse("https://api.test/").unwrap(),
+            owner: None,
+        })
+    }
+
+    #[test]
+    fn entries_that_differ_in_their_zones_only_have_one_credential_also_after_a_reload() {
+        let [one, other] = ["a.test", "b.test"].map(|zone| cloudflare("/token", zone));
+        let alone = cloudflare("/another-token", "a.test");
+        let credentials = Credentials::default().of([&one, &other, &alone].into_iter());
+        assert!(Arc::ptr_eq(
+            &credentials.get(&one),
+            &credentials.get(&other)
+        ));
+        assert!(!Arc::ptr_eq(
+            &credentials.get(&one),
+            &credentials.get(&alone)
+        ));
+        let after = credentials.of([&cloudflare("/token", "c.test"), &alone].into_iter());
+        assert!(Arc::ptr_eq(&credentials.get(&one), &after.get(&other)));
+        assert!(Arc::ptr_eq(&credentials.get(&alone), &after.get(&alone)));
     }
 }

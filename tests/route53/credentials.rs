@@ -212,7 +212,7 @@ async fn a_key_that_is_refused_a_role_is_sent_once_however_many_wait_for_the_ses
         assume_role: Some(role),
         ..settings(&machine.fake)
     });
-    let guard = Guard::new(Arc::new(provider));
+    let guard = Guard::new(Arc::new(provider), Arc::default());
     let (name, context) = (name("a"), context());
     let all = (0..8).map(|_| guard.zones(&name, &context));
     for refused in futures_util::future::join_all(all).await {

@@ -219,7 +219,7 @@ async fn named(
             "`manual` is a person: there is no plug-in that could be tried".to_owned(),
         ));
     }
-    let instance = || daemon::provider(settings, OWNER);
+    let instance = || daemon::provider(settings, OWNER, Arc::default());
     let provider = instance();
     let Some(zone) = live else {
         return Err(Refused::Usage(
