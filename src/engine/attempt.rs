@@ -19,7 +19,7 @@ use countersign_providers::record::Zone;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use event::{Effect, Event, LocateFault, Located};
+pub use event::{Effect, Event, LocateFault, Located, Placed};
 pub use step::Step;
 
 use super::key::KeyType;
@@ -120,6 +120,8 @@ struct AuthorizationKnown {
     looks: u32,
     due: Option<Timestamp>,
     present: bool,
+    /// The host will say when all of its servers have it.
+    spreading: bool,
     watch: Option<Watch>,
     patience: Duration,
     present_since: Option<Timestamp>,

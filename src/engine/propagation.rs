@@ -66,6 +66,8 @@ pub struct Watch {
     /// Servers of which no address is known: they cannot be asked.
     nowhere: Vec<String>,
     rounds: u32,
+    /// The rounds from this one on are close together first.
+    begun: u32,
     since: Option<Timestamp>,
     latest: Option<Timestamp>,
     ensured: Option<Timestamp>,
@@ -111,6 +113,7 @@ impl Watch {
             servers: servers.into_iter().map(server).collect(),
             nowhere,
             rounds: 0,
+            begun: 0,
             since: None,
             latest: None,
             ensured: None,
@@ -138,13 +141,20 @@ impl Watch {
 
     /// After the pause that is due, but at once when a server's grace is over: that changes the verdict.
     fn next_round(&self, latest: Timestamp) -> Timestamp {
-        let round = (self.rounds.saturating_sub(1) as usize).min(PAUSES.len() - 1);
+        let round = (self.rounds - self.begun).saturating_sub(1) as usize;
+        let round = round.min(PAUSES.len() - 1);
         let ends = self.servers.iter().filter_map(|server| server.unusable);
         let ends = ends.chain(self.since.filter(|_| !self.nowhere.is_empty()));
         let ends = ends.map(|since| later(since, GRACE));
         let first = ends.filter(|end| *end > latest).min();
         let due = later(latest, PAUSES[round]);
         first.map_or(due, |end| end.min(due))
+    }
+
+    /// The host says that all of its servers have the value now: who is behind is asked at once, and has time again.
+    pub fn begin_anew(&mut self, now: Timestamp) {
+        self.begun = self.rounds;
+        self.ensured = Some(now);
     }
 
     /// How many rounds were recorded.
@@ -491,6 +501,19 @@ mod tests {
         }
         let wanted = [50, 100, 200, 500, 1000, 2000, 3000, 5000, 5000, 5000];
         assert_eq!(pauses, wanted);
+    }
+
+    #[test]
+    fn whoever_is_behind_when_the_host_has_spoken_is_asked_at_once() {
+        let mut watch = watch(1);
+        for second in [0, 5, 10] {
+            watch.record(at(second), vec![says(1, values(&[]))]);
+        }
+        watch.begin_anew(at(11));
+        assert!(watch.next().1.unwrap() <= at(11));
+        watch.record(at(11), vec![says(1, values(&[]))]);
+        let next = watch.next().1.unwrap();
+        assert_eq!(next.duration_since(at(11)).as_millis(), 50);
     }
 
     #[test]

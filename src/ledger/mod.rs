@@ -18,11 +18,13 @@ use countersign_providers::record::Zone;
 use countersign_providers::{Provider, ProviderError};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::engine::attempt::Placed;
 use crate::engine::ledger::{Entry, Event, Owner, RecordId};
 use crate::store::{Keep, Key, Saved, Session, StoreError, Write};
 
 use hosts::Hosts;
 pub use hosts::{joint_name, members, spoken};
+use settle::Spreading;
 use zone::{Request, ZoneTask};
 
 /// Under which keys entries are kept.
@@ -44,6 +46,8 @@ struct Inner {
     zones: Mutex<HashMap<(String, Zone), Queue>>,
     /// Authorizations on their way to a DNS host.
     approaching: watch::Sender<Approaching>,
+    /// Values of which the host will say when all of its servers have them.
+    spreading: Spreading,
     /// Values that are to be gone and are not yet, by zone.
     leaving: watch::Sender<HashMap<(String, Zone), Leaving>>,
 }
@@ -129,6 +133,7 @@ impl Ledger {
             clock,
             zones: Mutex::default(),
             approaching: watch::Sender::default(),
+            spreading: Spreading::default(),
             leaving: watch::Sender::default(),
         }));
         ledger.use_hosts(providers, lives).await?;
@@ -165,13 +170,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Has `record` put at its host; answers when the host says that it is there.
+    /// Has `record` put at its host; answers when the host has taken it.
     pub async fn present(
         &self,
         owner: Owner,
         record: RecordId,
         ttl: u32,
-    ) -> Result<(), PresentError> {
+    ) -> Result<Placed, PresentError> {
         let requests = self
             .zone(&record.provider, &record.zone)
             .ok_or_else(|| PresentError::NoProvider(record.provider.clone()))?;
@@ -193,6 +198,11 @@ impl Ledger {
                 "the ledger has stopped".to_owned(),
             ))),
         }
+    }
+
+    /// Waits until the host says that all of its servers have `record`, or no longer than it usually takes.
+    pub async fn settled(&self, record: &RecordId) {
+        self.0.spreading.over(record).await;
     }
 
     /// Wants `record` no more; answers when that is saved. Its removal goes on by itself.

@@ -244,21 +244,32 @@ async fn what_the_host_calls_a_value_is_given_back_with_its_removal() {
 }
 
 #[tokio::test]
-async fn a_value_is_there_once_the_host_says_that_it_is_everywhere() {
+async fn a_value_spreads_until_the_host_says_that_it_is_everywhere() {
     let (clock, hands) = Clock::virtual_at(jiff::Timestamp::UNIX_EPOCH);
     let host = Host::new(RecordModel::SetWithProof);
     host.answer([Answer::Ticket("c1")]);
     host.state.lock().unwrap().settles = [Settled::NotYet, Settled::NotYet].into();
     let ledger = ledger(&[("host", &host)], clock).await;
-    let there = tokio::spawn(async move {
-        ledger
-            .present(owner(1), record("host", "", "a"), 60)
-            .await
-            .unwrap();
-        ledger
-    });
-    let passed = time_passes(&hands, || there.is_finished()).await;
-    there.await.unwrap();
+    let a = record("host", "", "a");
+    let present = {
+        let (ledger, a) = (ledger.clone(), a.clone());
+        tokio::spawn(async move { ledger.present(owner(1), a, 60).await })
+    };
+    time_passes(&hands, || present.is_finished()).await;
+    assert_eq!(present.await.unwrap().unwrap(), Placed::Spreading);
+    let second = {
+        let (ledger, a) = (ledger.clone(), a.clone());
+        tokio::spawn(async move { ledger.present(owner(2), a, 60).await })
+    };
+    let settled = {
+        let (ledger, a) = (ledger.clone(), a.clone());
+        tokio::spawn(async move { ledger.settled(&a).await })
+    };
+    let passed = time_passes(&hands, || settled.is_finished()).await;
+    let second = second.await.unwrap().unwrap();
+    assert_eq!(second, Placed::Spreading, "it follows the same change");
+    let third = ledger.present(owner(3), a, 60).await.unwrap();
+    assert_eq!(third, Placed::There);
     assert_eq!(host.state.lock().unwrap().settled, 3);
     // Looks after 2, 3 and 4.5 s.
     let passed = passed.as_millis();

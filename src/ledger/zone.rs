@@ -12,10 +12,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::batch::{Batch, CALL_DEADLINE, Outcome};
 use super::hosts::Hosts;
-use super::settle::settled;
+use super::settle::Spreading;
 use super::{Approaching, ClearError, Inner, Leaving, PREFIX, PresentError, key};
 use crate::engine::EffectId;
-use crate::engine::attempt::TTL;
+use crate::engine::attempt::{Placed, TTL};
 use crate::engine::ledger::{Effect, Entry, Event, Owner, RecordId, State};
 use crate::measure::{self, Call};
 use crate::store::{Keep, Saved, Session, StoreError, Write};
@@ -38,7 +38,7 @@ pub(super) enum Request {
         owner: Owner,
         record: RecordId,
         ttl: u32,
-        reply: oneshot::Sender<Result<(), PresentError>>,
+        reply: oneshot::Sender<Result<Placed, PresentError>>,
     },
     Release {
         owner: Owner,
@@ -65,7 +65,7 @@ struct Cleared {
 /// Who waits for a value to be there.
 struct Waiter {
     ttl: u32,
-    reply: oneshot::Sender<Result<(), PresentError>>,
+    reply: oneshot::Sender<Result<Placed, PresentError>>,
 }
 
 pub(super) struct ZoneTask {
@@ -75,6 +75,7 @@ pub(super) struct ZoneTask {
     clock: Clock,
     requests: mpsc::Receiver<Request>,
     approaching: watch::Receiver<Approaching>,
+    spreading: Spreading,
     leaving: watch::Sender<HashMap<(String, Zone), Leaving>>,
     entries: BTreeMap<RecordId, Saved<Entry>>,
     /// Those for whose values their names have no room yet.
@@ -95,6 +96,7 @@ impl ZoneTask {
             clock: ledger.clock.clone(),
             requests,
             approaching: ledger.approaching.subscribe(),
+            spreading: ledger.spreading.clone(),
             leaving: ledger.leaving.clone(),
             entries: entries
                 .into_iter()
@@ -269,7 +271,8 @@ impl ZoneTask {
         let left = self.left(batch.changes().map(|change| &change.name));
         let clock = self.clock.clone();
         let (provider, zone) = self.at.clone();
-        let mut unsettled: BTreeMap<String, Vec<Waiter>> = BTreeMap::new();
+        let mut there = Vec::new();
+        let mut spreading: BTreeMap<String, Vec<RecordId>> = BTreeMap::new();
         let told = |outcome: Outcome<'_>| {
             let cleared = match outcome.ensured {
                 true => None,
@@ -278,17 +281,18 @@ impl ZoneTask {
             let cleared = cleared.unwrap_or_default();
             let (record, result) = (outcome.record.clone(), outcome.result.clone().map(drop));
             let waiters = waiting.remove(outcome.record).unwrap_or_default();
-            match (&outcome.result, outcome.ticket) {
-                (Ok(_), Some(ticket)) if !waiters.is_empty() => {
-                    unsettled
-                        .entry(ticket.to_owned())
-                        .or_default()
-                        .extend(waiters);
+            match &result {
+                Ok(()) => {
+                    if let Some(ticket) = outcome.ticket.filter(|_| !waiters.is_empty()) {
+                        let records = spreading.entry(ticket.to_owned()).or_default();
+                        records.push(record.clone());
+                    }
+                    there.push((record.clone(), waiters));
                 }
-                (result, _) => {
+                Err(error) => {
                     for waiter in waiters {
-                        let result = result.clone().map(drop).map_err(PresentError::Provider);
-                        let _ = waiter.reply.send(result);
+                        let refused = PresentError::Provider(error.clone());
+                        let _ = waiter.reply.send(Err(refused));
                     }
                 }
             }
@@ -306,22 +310,23 @@ impl ZoneTask {
             }
         };
         (batch.perform(&provider, &*host, &zone, &left, &clock, told)).await;
+        for (ticket, records) in spreading {
+            let asked = (provider.clone(), Arc::clone(&host), ticket);
+            self.spreading.follow(asked, records, &clock);
+        }
+        for (record, waiters) in there {
+            let placed = self.spreading.placed(&record);
+            for waiter in waiters {
+                let _ = waiter.reply.send(Ok(placed));
+            }
+        }
         // Wanted by one and given up by the same before it was asked for.
         for waiter in waiting.into_values().flatten() {
-            let _ = waiter.reply.send(Ok(()));
+            let _ = waiter.reply.send(Ok(Placed::There));
         }
         // Somebody wants it since.
         for reply in clearing.into_values().flat_map(|it| it.replies) {
             let _ = reply.send(Err(ClearError::Wanted));
-        }
-        for (ticket, waiters) in unsettled {
-            let (provider, host, clock) = (provider.clone(), Arc::clone(&host), clock.clone());
-            tokio::spawn(async move {
-                settled(&provider, host, &ticket, &clock).await;
-                for waiter in waiters {
-                    let _ = waiter.reply.send(Ok(()));
-                }
-            });
         }
         self.look(&*host, looks).await;
     }

@@ -12,7 +12,7 @@ use super::shared::{Authority, Shared, Wanted};
 use super::{locate, records};
 use crate::acme::{Signer, chain, csr};
 use crate::dns::Walk;
-use crate::engine::attempt::{Effect, Event, Request, TTL};
+use crate::engine::attempt::{Effect, Event, Placed, Request, TTL};
 use crate::engine::certificate::{Issued, Specification};
 use crate::engine::ledger::{Owner, RecordId};
 use crate::engine::reaction::{Failure, Whose};
@@ -103,7 +103,11 @@ impl Hands {
                 part,
                 owner,
                 record,
-            } => self.present(part, owner, record).await,
+            } => self.present(part, owner, record, walk).await,
+            Effect::Settle { part, record } => {
+                self.shared.ledger.settled(&record).await;
+                Ok(Done::of(Event::Settled(part)))
+            }
             Effect::Observe { part, servers, .. } => {
                 let addresses: Vec<_> = servers.iter().map(|(_, address)| *address).collect();
                 let observations = match walk {
@@ -157,15 +161,27 @@ impl Hands {
         })
     }
 
-    async fn present(&self, part: usize, owner: Owner, record: RecordId) -> Result<Done, Failure> {
+    async fn present(
+        &self,
+        part: usize,
+        owner: Owner,
+        record: RecordId,
+        walk: Option<Arc<Walk>>,
+    ) -> Result<Done, Failure> {
         let (provider, zone) = (record.provider.clone(), record.zone.name.clone());
         let note = format!(
             "the TXT record at {} is in the zone {zone} of provider {}",
             record.name,
             ledger::spoken(&provider)
         );
-        match self.shared.ledger.present(owner, record, TTL).await {
-            Ok(()) => Ok(Done::of(Event::Presented(part, Ok(()))).with(note)),
+        let ledger = &self.shared.ledger;
+        match ledger.present(owner, record.clone(), TTL).await {
+            // A resolver that is asked too early remembers that there was nothing.
+            Ok(Placed::Spreading) if walk.is_some_and(|walk| walk.by_resolvers) => {
+                ledger.settled(&record).await;
+                Ok(Done::of(Event::Presented(part, Ok(Placed::There))).with(note))
+            }
+            Ok(placed) => Ok(Done::of(Event::Presented(part, Ok(placed))).with(note)),
             Err(PresentError::Provider(error)) => {
                 if error.kind == ErrorKind::ZoneMissing {
                     self.shared.zones.forget(&provider, &zone);

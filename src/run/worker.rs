@@ -523,7 +523,9 @@ impl Worker {
             .unwrap_or_default()
             .to_owned();
         let walk = match &effect {
-            Effect::Observe { part, .. } => self.walks.get(part).cloned(),
+            Effect::Observe { part, .. } | Effect::Present { part, .. } => {
+                self.walks.get(part).cloned()
+            }
             _ => None,
         };
         let name = hands.request.certificate.clone();

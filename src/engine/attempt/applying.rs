@@ -7,7 +7,7 @@ use countersign_providers::error::ProviderError;
 use jiff::Timestamp;
 
 use super::event::wish;
-use super::{Attempt, AuthorizationKnown, End, Event, Held, Known, LocateFault, Located};
+use super::{Attempt, AuthorizationKnown, End, Event, Held, Known, LocateFault, Located, Placed};
 use crate::engine::EffectId;
 use crate::engine::ledger::RecordId;
 use crate::engine::names::{Identifier, challenge_value};
@@ -73,6 +73,7 @@ impl Attempt {
             Event::Authorization(part, result) => self.authorization_seen(now, part, result),
             Event::Located(part, result) => self.located(now, part, result),
             Event::Presented(part, result) => self.presented(now, part, result),
+            Event::Settled(part) => self.settled(now, part),
             Event::Observed(part, observations) => self.observed(now, part, observations),
             Event::Responded(part, result) => self.responded(now, part, result),
             Event::Released(owner) => {
@@ -279,7 +280,7 @@ impl Attempt {
         }
     }
 
-    fn presented(&mut self, now: Timestamp, part: usize, result: Result<(), ProviderError>) {
+    fn presented(&mut self, now: Timestamp, part: usize, result: Result<Placed, ProviderError>) {
         let Some(known) = self.known.authorizations.get_mut(part) else {
             return;
         };
@@ -289,11 +290,12 @@ impl Attempt {
             .find(|held| held.authorization == known.url);
         let provider = provider.map_or("", |held| held.record.provider.as_str());
         match result {
-            Ok(()) => {
+            Ok(placed) => {
                 known.turn = 0;
                 known.not_before = None;
                 known.fault = None;
                 known.present = true;
+                known.spreading = placed == Placed::Spreading;
                 known.present_since.get_or_insert(now);
             }
             Err(error) => match to_provider_error(&error, provider, known.turn) {
@@ -304,6 +306,18 @@ impl Attempt {
                 }
                 Err(failure) => self.finish(End::Failed(failure)),
             },
+        }
+    }
+
+    /// From here on its servers have the value, or keep everybody waiting.
+    fn settled(&mut self, now: Timestamp, part: usize) {
+        let Some(known) = self.known.authorizations.get_mut(part) else {
+            return;
+        };
+        known.spreading = false;
+        known.present_since = Some(now);
+        if let Some(watch) = &mut known.watch {
+            watch.begin_anew(now);
         }
     }
 
@@ -334,7 +348,9 @@ impl Attempt {
                 known.proven = true;
                 known.fault = None;
             }
-            Verdict::Waiting { reason } if now >= later(since, known.patience) => {
+            Verdict::Waiting { reason }
+                if !known.spreading && now >= later(since, known.patience) =>
+            {
                 let sentence = format!(
                     "{reason}; waited {} s for it at {}; {advice}",
                     known.patience.as_secs(),
@@ -344,7 +360,7 @@ impl Attempt {
             }
             Verdict::Waiting { reason } => {
                 known.fault = Some(Failure::new(Whose::DnsHost, reason));
-                if watch.should_ensure_again(now, ENSURE_AGAIN) {
+                if !known.spreading && watch.should_ensure_again(now, ENSURE_AGAIN) {
                     known.present = false;
                 }
             }

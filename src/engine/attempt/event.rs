@@ -33,12 +33,19 @@ pub enum Effect {
         /// The name, with or without a wildcard.
         identifier: Identifier,
     },
-    /// Have the value put at the DNS host; answered when the host says that it is there.
+    /// Have the value put at the DNS host; answered when the host says that it has taken it.
     Present {
         /// Which authorization.
         part: usize,
         /// Who wants it.
         owner: Owner,
+        /// The value and its coordinates.
+        record: RecordId,
+    },
+    /// Wait until the host says that the value has reached all of its servers, or no longer than it usually takes.
+    Settle {
+        /// Which authorization.
+        part: usize,
         /// The value and its coordinates.
         record: RecordId,
     },
@@ -82,6 +89,7 @@ impl Effect {
             Self::FetchOrder(_)
             | Self::FetchAuthorization { .. }
             | Self::Locate { .. }
+            | Self::Settle { .. }
             | Self::Observe { .. } => true,
             Self::NewOrder
             | Self::Present { .. }
@@ -105,8 +113,10 @@ pub enum Event {
     Authorization(usize, Result<AuthorizationSeen, CaFault>),
     /// Where a challenge name leads.
     Located(usize, Result<Located, LocateFault>),
-    /// The host says that the value is there.
-    Presented(usize, Result<(), ProviderError>),
+    /// The host has taken the value.
+    Presented(usize, Result<Placed, ProviderError>),
+    /// All that the host tells of how far the value has come is told.
+    Settled(usize),
     /// What the servers said.
     Observed(usize, Vec<Observation>),
     /// The challenge as the authority sees it after the response.
@@ -143,6 +153,15 @@ impl Event {
             _ => None,
         }
     }
+}
+
+/// How far a value has come that a host has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// As far as the host knows, it is there.
+    There,
+    /// The host says later when all of its servers have it.
+    Spreading,
 }
 
 /// Where a challenge name leads.

@@ -95,7 +95,7 @@ impl Attempt {
             None => Step::LookingAtAuthorizations,
             Some(seen) if seen.status == AuthorizationStatus::Valid => Step::Finalizing,
             Some(_) if known.responded => Step::AwaitingValidation,
-            Some(_) if known.proven => Step::Responding,
+            Some(_) if known.proven && !known.spreading => Step::Responding,
             Some(_) if known.present => Step::Proving,
             Some(_) if known.watch.is_some() => Step::Presenting,
             Some(_) => Step::Locating,

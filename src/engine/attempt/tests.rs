@@ -1,5 +1,6 @@
 //! An attempt step by step, each behaviour by itself.
 
+mod spreading;
 mod together;
 
 use std::net::IpAddr;
@@ -57,7 +58,7 @@ impl Stage {
         let mut stage = Self::ordered(1);
         stage.answer("authorization", seen(0, AuthorizationStatus::Pending));
         stage.answer("locate", Event::Located(0, Ok(located())));
-        stage.answer("present", Event::Presented(0, Ok(())));
+        stage.answer("present", Event::Presented(0, Ok(Placed::There)));
         let value = stage.value();
         stage.answer("observe", observed(&[&value]));
         stage
@@ -241,7 +242,8 @@ fn asks_a_quick_authority_seven_times_and_no_more() {
             Effect::FetchOrder(_) => ("FetchOrder", Event::Order(Ok(order(OrderStatus::Valid, 1)))),
             Effect::Download(_) => ("Download", Event::Downloaded),
             Effect::Locate { .. } => ("", Event::Located(0, Ok(located()))),
-            Effect::Present { .. } => ("", Event::Presented(0, Ok(()))),
+            Effect::Present { .. } => ("", Event::Presented(0, Ok(Placed::There))),
+            Effect::Settle { .. } => ("", Event::Settled(0)),
             Effect::Observe { .. } => ("", observed(&[&stage.value()])),
             Effect::Release { owner, .. } => ("", Event::Released(owner)),
             Effect::MakeKey => ("", Event::KeySaved),
@@ -461,7 +463,7 @@ fn has_a_vanished_value_added_again() {
     let mut stage = Stage::ordered(1);
     stage.answer("authorization", seen(0, AuthorizationStatus::Pending));
     stage.answer("locate", Event::Located(0, Ok(located())));
-    stage.answer("present", Event::Presented(0, Ok(())));
+    stage.answer("present", Event::Presented(0, Ok(Placed::There)));
     stage.answer("observe", observed(&[]));
     stage.pass(31);
     stage.answer("observe", observed(&[]));
@@ -473,7 +475,7 @@ fn names_the_server_that_is_behind_when_patience_ends() {
     let mut stage = Stage::ordered(1);
     stage.answer("authorization", seen(0, AuthorizationStatus::Pending));
     stage.answer("locate", Event::Located(0, Ok(located())));
-    stage.answer("present", Event::Presented(0, Ok(())));
+    stage.answer("present", Event::Presented(0, Ok(Placed::There)));
     stage.answer("observe", observed(&["old"]));
     stage.pass(121);
     stage.answer("observe", observed(&["old"]));

@@ -29,10 +29,10 @@ impl Attempt {
         };
         match order.status {
             OrderStatus::Pending | OrderStatus::Unknown if !self.all_valid() => {
-                let parts = self.known.authorizations.iter().enumerate();
-                wanted.extend(
-                    parts.filter_map(|(part, known)| self.authorization_effect(part, known)),
-                );
+                for (part, known) in self.known.authorizations.iter().enumerate() {
+                    wanted.extend(self.authorization_effect(part, known));
+                    wanted.extend(self.settle(part, known));
+                }
                 if order.status == OrderStatus::Unknown {
                     wanted.push(self.fetch_order(url));
                 }
@@ -86,6 +86,9 @@ impl Attempt {
         if asked || seen.status == AuthorizationStatus::Unknown {
             return Some(self.fetch_authorization(part, known));
         }
+        if known.proven && known.spreading {
+            return None;
+        }
         if known.proven {
             let respond = Effect::Respond {
                 part,
@@ -132,6 +135,19 @@ impl Attempt {
                 servers,
             },
             from,
+        })
+    }
+
+    /// The host is heard meanwhile.
+    fn settle(&self, part: usize, known: &AuthorizationKnown) -> Option<Wanted<Effect>> {
+        let held = self.held(&known.url).filter(|_| known.spreading)?;
+        Some(Wanted {
+            id: EffectId::new("settle", part, 0),
+            effect: Effect::Settle {
+                part,
+                record: held.record.clone(),
+            },
+            from: None,
         })
     }
 

@@ -147,7 +147,8 @@ impl Life<'_> {
             .entries
             .insert(record.clone(), entry);
         if there {
-            self.answer(number, presented(self.part_of(number), Ok(())));
+            let event = self.presented(number, Ok(()));
+            self.answer(number, event);
         }
     }
 
@@ -389,9 +390,19 @@ impl Life<'_> {
                 .and_then(|worker| worker.entries.get(record));
             // Who has only just come is not in the ledger yet and will ask for itself.
             if entry.is_some_and(|entry| entry.owners().any(|known| *known == owner)) {
-                self.answer(number, presented(self.part_of(number), result.clone()));
+                let event = self.presented(number, result.clone());
+                self.answer(number, event);
             }
         }
+    }
+
+    /// Some hosts say later when all of their servers have a value.
+    fn presented(&mut self, number: u64, result: Result<(), ProviderError>) -> attempt::Event {
+        let placed = match self.world.rng.chance(30) {
+            true => attempt::Placed::Spreading,
+            false => attempt::Placed::There,
+        };
+        attempt::Event::Presented(self.part_of(number), result.map(|()| placed))
     }
 
     fn part_of(&self, number: u64) -> usize {
@@ -424,10 +435,6 @@ impl Life<'_> {
             false => entries.insert(entry.record.clone(), entry),
         };
     }
-}
-
-fn presented(part: usize, result: Result<(), ProviderError>) -> attempt::Event {
-    attempt::Event::Presented(part, result)
 }
 
 fn change((record, _, effect): &Part) -> Change {

@@ -78,6 +78,7 @@ impl Life<'_> {
             Effect::Locate { part, identifier } => {
                 Event::Located(*part, self.world.locate(identifier))
             }
+            Effect::Settle { part, .. } => Event::Settled(*part),
             Effect::Observe {
                 part,
                 record,
@@ -255,6 +256,7 @@ impl Kind {
             Effect::FetchAuthorization { .. } => Self::FetchAuthorization,
             Effect::Locate { .. } => Self::Locate,
             Effect::Present { .. } => Self::Present,
+            Effect::Settle { .. } => Self::Settle,
             Effect::Observe { .. } => Self::Observe,
             Effect::Respond { .. } => Self::Respond,
             Effect::Release { .. } => Self::Release,

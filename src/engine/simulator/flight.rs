@@ -302,6 +302,7 @@ impl Work {
                 | attempt::Effect::Present { .. }
                 | attempt::Effect::Release { .. } => (0, 3),
                 attempt::Effect::Observe { .. } | attempt::Effect::Locate { .. } => (1, 60),
+                attempt::Effect::Settle { .. } => (1, 20_000),
                 _ => (1, 100),
             },
             Self::Delivery { .. } => (0, 5),
@@ -316,6 +317,7 @@ fn part(effect: &attempt::Effect) -> usize {
         E::FetchAuthorization { part, .. }
         | E::Locate { part, .. }
         | E::Present { part, .. }
+        | E::Settle { part, .. }
         | E::Observe { part, .. }
         | E::Respond { part, .. }
         | E::Release { part, .. } => *part,

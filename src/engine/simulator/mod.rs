@@ -50,6 +50,7 @@ enum Kind {
     FetchAuthorization,
     Locate,
     Present,
+    Settle,
     Observe,
     Respond,
     Release,
@@ -65,7 +66,7 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::AccountKey,
         Self::Register,
         Self::Begin,
@@ -74,6 +75,7 @@ impl Kind {
         Self::FetchAuthorization,
         Self::Locate,
         Self::Present,
+        Self::Settle,
         Self::Observe,
         Self::Respond,
         Self::Release,

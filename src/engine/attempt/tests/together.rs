@@ -47,7 +47,10 @@ fn values_of_one_zone_leave_once_the_last_of_them_is_decided_on() {
     let mut stage = Stage::ordered(2);
     stage.locate(&[0, 1]);
     for part in 0..2 {
-        stage.answer(&format!("present/{part}"), Event::Presented(part, Ok(())));
+        stage.answer(
+            &format!("present/{part}"),
+            Event::Presented(part, Ok(Placed::There)),
+        );
     }
     stage.decide(0);
     assert_eq!(stage.counts("release"), 0);
@@ -65,7 +68,7 @@ fn values_of_one_zone_leave_once_the_last_of_them_is_decided_on() {
 fn a_value_that_is_not_there_yet_keeps_no_other_one() {
     let mut stage = Stage::ordered(2);
     stage.locate(&[0, 1]);
-    stage.answer("present/0", Event::Presented(0, Ok(())));
+    stage.answer("present/0", Event::Presented(0, Ok(Placed::There)));
     stage.decide(0);
     assert_eq!(stage.kinds(), ["present", "release"]);
 }
