@@ -43,7 +43,7 @@ async fn small_pages_and_the_older_form_of_refusals_pass_the_battery() {
 }
 
 async fn battery(fake: &Fake) {
-    let mut names: Vec<String> = (contract::labels().iter())
+    let mut names: Vec<String> = (contract::labels(ZONE).iter())
         .map(|label| format!("{label}.{ZONE}"))
         .collect();
     names.push(ZONE.to_owned());
