@@ -50,7 +50,7 @@ fn start_bind() -> RunningBind {
 
 /// A Knot that lets the key change TXT at the battery's names and at those of the tests here.
 fn start_knot() -> RunningKnot {
-    let labels = contract::labels();
+    let labels = contract::labels(ZONE);
     let owners: Vec<&str> = labels.iter().map(String::as_str).collect();
     let own = ["fresh", "alias", "a.wild", "a.cwild"];
     let primary = knot::Zone::primary(ZONE, zone_text())

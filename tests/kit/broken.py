@@ -44,7 +44,7 @@ class Host:
         with open(self.file + ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             records = self.read()
-            for change in params["changes"]:
+            for change in params["changes"][: 200 if FAULT == "forgets-after-200" else None]:
                 if not self.inside(change["name"]):
                     return None
                 is_there = [change["name"], change["value"]] in [[it[0], it[2]] for it in records]
@@ -74,6 +74,8 @@ class Host:
             ttl = there[0][1]
         if FAULT == "cuts-values":
             value = value[:255]
+        if FAULT == "drops-an-octet" and len(value) % 255 == 1:
+            value = value[:-1]
         return records + [[name, ttl, value]]
 
     def observe(self, params):

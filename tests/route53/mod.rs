@@ -7,6 +7,7 @@ mod interleavings;
 mod peers;
 mod refusals;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -42,7 +43,7 @@ async fn small_pages_and_the_older_form_of_refusals_pass_the_battery() {
 }
 
 async fn battery(fake: &Fake) {
-    let mut names: Vec<String> = (contract::labels().iter())
+    let mut names: Vec<String> = (contract::labels(ZONE).iter())
         .map(|label| format!("{label}.{ZONE}"))
         .collect();
     names.push(ZONE.to_owned());
@@ -482,13 +483,18 @@ fn settings(fake: &Fake) -> Settings {
 }
 
 fn with_key(fake: &Fake, id: &str, secret: &str) -> Settings {
+    keyed(&fake.url(), id, fake.secret_file(id, secret))
+}
+
+/// For the fake at that address, with the secret in that file.
+fn keyed(url: &str, id: &str, secret: PathBuf) -> Settings {
     Settings {
         source: Source::Key {
             id: id.to_owned(),
-            secret: SecretSource::File(fake.secret_file(id, secret)),
+            secret: SecretSource::File(secret),
         },
-        endpoint: Some(Url::parse(&fake.url()).unwrap()),
-        sts_endpoint: Some(Url::parse(&fake.url()).unwrap()),
+        endpoint: Some(Url::parse(url).unwrap()),
+        sts_endpoint: Some(Url::parse(url).unwrap()),
         ..Settings::default()
     }
 }

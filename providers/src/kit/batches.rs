@@ -10,7 +10,7 @@ use super::{Case, MANY, Needs, Verdict};
 
 const GROUP: &str = "batches";
 
-pub(super) static CASES: [Case; 8] = [
+pub(super) static CASES: [Case; 9] = [
     Case::new(
         GROUP,
         "nothing-to-do",
@@ -48,6 +48,13 @@ pub(super) static CASES: [Case; 8] = [
     ),
     Case::new(
         GROUP,
+        "two-hundred",
+        Needs::Values,
+        "1, 199, 200 and 201 changes are made, in calls as large as the plug-in says it takes",
+        |it| two_hundred(it).boxed(),
+    ),
+    Case::new(
+        GROUP,
         "observe-each",
         Needs::Values,
         "`observe` answers every name that it is asked for, with no values where there are none",
@@ -80,9 +87,7 @@ async fn several(bench: &Bench<'_>) -> Verdict {
     let names = names(bench, "several-names", 3)?;
     for (make, left) in [(ensure as Make, &["value"][..]), (absent, &[])] {
         let changes: Vec<Change> = names.iter().map(|name| make(name, "value")).collect();
-        for batch in changes.chunks(bench.provider.traits().batch.max(1)) {
-            bench.apply(batch).await?;
-        }
+        in_batches(bench, &changes).await?;
         for name in &names {
             bench.serves(name, left, None).await?;
         }
@@ -113,10 +118,8 @@ async fn hundred(bench: &Bench<'_>) -> Verdict {
     let names = names(bench, "many", MANY)?;
     for make in [ensure as Make, absent] {
         let changes: Vec<Change> = names.iter().map(|name| make(name, value)).collect();
-        for batch in changes.chunks(bench.provider.traits().batch.max(1)) {
-            bench.apply(batch).await?;
-        }
-        stand(bench, &changes).await?;
+        in_batches(bench, &changes).await?;
+        stand(bench, &changes, changes.len()).await?;
     }
     Ok(())
 }
@@ -137,14 +140,54 @@ async fn full(bench: &Bench<'_>) -> Verdict {
         };
         let changes: Vec<Change> = (0..size).map(change).collect();
         bench.apply(&changes).await?;
-        stand(bench, &changes).await?;
+        stand(bench, &changes, size).await?;
     }
     Ok(())
 }
 
-/// Whoever can look sees that `changes` are true.
-async fn stand(bench: &Bench<'_>, changes: &[Change]) -> Verdict {
-    let mut names: Vec<DnsName> = changes.iter().map(|it| it.name.clone()).collect();
+/// Around a limit that hosts have. Some of it is so already, and all values are right after each step.
+async fn two_hundred(bench: &Bench<'_>) -> Verdict {
+    if bench.provider.traits().batch < 2 {
+        return Err(Stop::skipped("it takes one change a call"));
+    }
+    let names = names(bench, "many", MANY)?;
+    let change = |verb: Verb, nth: usize| {
+        let value = format!("value-{}", nth / names.len());
+        let make = if verb == Verb::Ensure { ensure } else { absent };
+        make(&names[nth % names.len()], &value)
+    };
+    let most = 201;
+    for (verb, made) in [
+        (Verb::Ensure, 0..1),
+        (Verb::Ensure, 0..most),
+        (Verb::Absent, 0..199),
+        (Verb::Absent, 1..most),
+    ] {
+        let there = match verb {
+            Verb::Ensure => 0..made.end,
+            Verb::Absent => made.end..most,
+        };
+        let changes: Vec<Change> = made.map(|nth| change(verb, nth)).collect();
+        in_batches(bench, &changes).await?;
+        let wanted = (0..most).map(|nth| match there.contains(&nth) {
+            true => change(Verb::Ensure, nth),
+            false => change(Verb::Absent, nth),
+        });
+        stand(bench, &wanted.collect::<Vec<_>>(), changes.len()).await?;
+    }
+    Ok(())
+}
+
+async fn in_batches(bench: &Bench<'_>, changes: &[Change]) -> Verdict {
+    for batch in changes.chunks(bench.provider.traits().batch.max(1)) {
+        bench.apply(batch).await?;
+    }
+    Ok(())
+}
+
+/// Whoever can look sees that all that is `wanted` is true, after so many changes.
+async fn stand(bench: &Bench<'_>, wanted: &[Change], made: usize) -> Verdict {
+    let mut names: Vec<DnsName> = wanted.iter().map(|it| it.name.clone()).collect();
     names.sort();
     names.dedup();
     let mut sets = Vec::new();
@@ -155,15 +198,12 @@ async fn stand(bench: &Bench<'_>, changes: &[Change]) -> Verdict {
         sets.extend(bench.world.served(name).await);
     }
     for set in &sets {
-        for change in changes.iter().filter(|it| it.name == set.name) {
+        for change in wanted.iter().filter(|it| it.name == set.name) {
             let is_there = set.values.contains(&change.value);
             if is_there != (change.verb == Verb::Ensure) {
                 let (value, name) = (&change.value, &change.name);
                 let seen = if is_there { "is still" } else { "is not" };
-                return failed(format!(
-                    "\"{value}\" {seen} at {name} after a call of {} changes",
-                    changes.len()
-                ));
+                return failed(format!("\"{value}\" {seen} at {name} after {made} changes"));
             }
         }
     }

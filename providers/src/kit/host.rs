@@ -3,16 +3,16 @@
 use futures_util::FutureExt as _;
 
 use crate::manifest::mirror::{Mirror, Trouble, ZONE};
-use crate::record::Change;
+use crate::record::{Change, DnsName, Zone};
 use crate::{ErrorKind, ProviderError, Settled};
 
 use super::bench::{Bench, Stop, failed, lock, refused};
-use super::told::{absent, ensure};
+use super::told::{Told, absent, ensure};
 use super::{Case, Needs, Verdict, trouble};
 
 const GROUP: &str = "host";
 
-pub(super) static CASES: [Case; 21] = [
+pub(super) static CASES: [Case; 24] = [
     Case::new(
         GROUP,
         "pages-zones",
@@ -29,10 +29,31 @@ pub(super) static CASES: [Case; 21] = [
     ),
     Case::new(
         GROUP,
+        "zone-twins",
+        Needs::Values,
+        "of two zones of one name both are found, each with its identifier",
+        |it| twins(it).boxed(),
+    ),
+    Case::new(
+        GROUP,
+        "zone-left-out",
+        Needs::Values,
+        "a zone that is not served to the public, as the manifest tells such from others, is not found",
+        |it| left_out(it).boxed(),
+    ),
+    Case::new(
+        GROUP,
         "apex",
         Needs::Values,
         "a value can stand at the apex itself",
         |it| apex(it).boxed(),
+    ),
+    Case::new(
+        GROUP,
+        "child-apex",
+        Needs::Values,
+        "a value at the apex of a zone below stands in that zone",
+        |it| child_apex(it).boxed(),
     ),
     Case::new(
         GROUP,
@@ -202,6 +223,48 @@ async fn pages_records(bench: &Bench<'_>) -> Verdict {
     bench.serves(&name, &[], None).await
 }
 
+async fn twins(bench: &Bench<'_>) -> Verdict {
+    if !mirror(bench)?.has_twins().0 {
+        return Err(Stop::skipped(
+            "the host can tell of one zone of a name only",
+        ));
+    }
+    let found = zones_of_one_name(bench, Trouble::Twin).await?;
+    match found {
+        2 => Ok(()),
+        _ => failed(format!("`zones` finds {found} of two zones of one name")),
+    }
+}
+
+async fn left_out(bench: &Bench<'_>) -> Verdict {
+    if !mirror(bench)?.has_twins().1 {
+        return Err(Stop::skipped("the manifest leaves out no zones"));
+    }
+    let found = zones_of_one_name(bench, Trouble::TwinLeftOut).await?;
+    match found {
+        1 => Ok(()),
+        _ => failed("`zones` finds the zone that is to be left out too"),
+    }
+}
+
+/// How many zones are found that are called as the one that must be among them.
+async fn zones_of_one_name(bench: &Bench<'_>, trouble: Trouble) -> Result<usize, Stop> {
+    let _wrong = wrong(bench, trouble)?;
+    let (name, wanted) = (bench.name("zone-twins")?, bench.zone()?);
+    let context = bench.world.context();
+    let held = bench.provider.zones(&name, &context).await;
+    let held = held.map_err(|error| refused("zones", &error))?;
+    let named = held.iter().map(|it| &it.zone);
+    let named: Vec<&Zone> = named.filter(|it| it.name == wanted.name).collect();
+    match named.contains(&&wanted) {
+        true => Ok(named.len()),
+        false => failed(format!(
+            "`zones` does not find {} ({}) beside another zone of that name",
+            wanted.name, wanted.id
+        )),
+    }
+}
+
 async fn apex(bench: &Bench<'_>) -> Verdict {
     let name = bench.zone()?.name;
     let ttl = bench.foreign(&name, "theirs").await?;
@@ -212,6 +275,28 @@ async fn apex(bench: &Bench<'_>) -> Verdict {
     bench.apply(&[absent(&name, "theirs")]).await?;
     bench.serves(&name, &[], None).await
 }
+
+async fn child_apex(bench: &Bench<'_>) -> Verdict {
+    let none = || Stop::skipped("there is no zone below it");
+    let zone = bench.world.child().ok_or_else(none)?;
+    let names = [zone.name.clone()];
+    for (make, wanted) in [(ensure as Make, &["value"][..]), (absent, &[])] {
+        let change = [make(&zone.name, "value")];
+        let context = bench.world.context();
+        let applied = bench.call(bench.provider, &zone, &change, &[], &context);
+        applied.await.map_err(|error| refused("apply", &error))?;
+        let seen = bench.provider.observe(&zone, &names, &context).await;
+        let mut seen = seen.map_err(|error| refused("observe", &error))?;
+        seen.push(mirror(bench)?.served(&zone.name));
+        if let Some(set) = seen.iter().find(|set| set.values != wanted) {
+            let (seen, wanted) = (&set.values, Told(&change));
+            return failed(format!("there is {seen:?} in {} after {wanted}", zone.name));
+        }
+    }
+    Ok(())
+}
+
+type Make = fn(&DnsName, &str) -> Change;
 
 async fn capitals(bench: &Bench<'_>) -> Verdict {
     let (name, wanted) = (bench.name("capitals")?, bench.zone()?);

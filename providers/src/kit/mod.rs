@@ -182,8 +182,9 @@ impl<'a> Kit<'a> {
     }
 }
 
-/// Every label that cases give to [`World::name`], for hosts whose rights are listed name by name.
-pub fn labels() -> Vec<String> {
+/// Every label that cases give to [`World::name`] where it puts them right in front of `zone`, for hosts whose rights are
+/// listed name by name.
+pub fn labels(zone: &str) -> Vec<String> {
     let groups: [&[Case]; 9] = [
         &zones::CASES,
         &values::CASES,
@@ -201,7 +202,10 @@ pub fn labels() -> Vec<String> {
         std::iter::once(case.id.to_owned()).chain(several)
     });
     let many = (0..MANY).map(|nth| format!("many-{nth}"));
-    let own = [values::longest_label(), values::deep_label(usize::MAX)];
+    let own = [
+        values::longest_label(),
+        values::deep_label(&format!(".{zone}")),
+    ];
     let named = [values::IDN, foreign::NAME];
     let named = named
         .into_iter()

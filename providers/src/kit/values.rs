@@ -11,7 +11,7 @@ use super::{Case, Needs, Verdict};
 
 const GROUP: &str = "values";
 
-pub(super) static CASES: [Case; 20] = [
+pub(super) static CASES: [Case; 21] = [
     Case::new(
         GROUP,
         "repeat",
@@ -119,6 +119,13 @@ pub(super) static CASES: [Case; 20] = [
     ),
     Case::new(
         GROUP,
+        "value-255",
+        Needs::Values,
+        "a value that just fits into one character-string, and one that just does not, stand at one name",
+        |it| edge(it).boxed(),
+    ),
+    Case::new(
+        GROUP,
         "handle",
         Needs::Values,
         "what the plug-in calls a value leads back to it",
@@ -142,7 +149,7 @@ pub(super) static CASES: [Case; 20] = [
         GROUP,
         "name-long",
         Needs::Values,
-        "a name may be about as long as a name can be",
+        "a name may be as long as a name can be",
         |it| deep(it).boxed(),
     ),
     Case::new(
@@ -160,19 +167,29 @@ pub(super) const IDN: &str = "label-idn.xn--bcher-kva";
 const LABEL: usize = 63;
 /// As long as a name can be without its final dot.
 const NAME: usize = 253;
-/// How many labels of full length the long name has.
-const DEEP: usize = 3;
+/// As long as a character-string can be (RFC 1035 section 3.3).
+const STRING: usize = 255;
 
 /// A label of 63 octets.
 pub(super) fn longest_label() -> String {
     "l".repeat(LABEL)
 }
 
-/// Labels of together at most `room` octets.
-pub(super) fn deep_label(room: usize) -> String {
-    let labels = vec!["d".repeat(LABEL); DEEP].join(".");
-    let cut = &labels[..labels.len().min(room)];
-    cut.trim_end_matches('.').to_owned()
+/// Labels that together make the longest name that ends in `end`, a dot and what follows it.
+pub(super) fn deep_label(end: &str) -> String {
+    let mut room = NAME.saturating_sub(end.len());
+    let mut labels = Vec::new();
+    while room > 0 {
+        // What does not fit leaves room for a dot and one octet more.
+        let octets = if room > LABEL {
+            LABEL.min(room - 2)
+        } else {
+            room
+        };
+        labels.push("d".repeat(octets));
+        room = room.saturating_sub(octets + 1);
+    }
+    labels.join(".")
 }
 
 async fn repeat(bench: &Bench<'_>) -> Verdict {
@@ -347,6 +364,18 @@ async fn long(bench: &Bench<'_>) -> Verdict {
     bench.serves(&name, &[], None).await
 }
 
+async fn edge(bench: &Bench<'_>) -> Verdict {
+    let name = bench.name("value-255")?;
+    let [fits, too_long] = [STRING, STRING + 1].map(|octets| "e".repeat(octets));
+    taken(bench, &name, &fits).await?;
+    taken(bench, &name, &too_long).await?;
+    bench.serves(&name, &[&fits, &too_long], None).await?;
+    bench.apply(&[absent(&name, &fits)]).await?;
+    bench.serves(&name, &[&too_long], None).await?;
+    bench.apply(&[absent(&name, &too_long)]).await?;
+    bench.serves(&name, &[], None).await
+}
+
 /// Puts there what a host may be too small for.
 async fn taken(bench: &Bench<'_>, name: &DnsName, value: &str) -> Verdict {
     let Err(error) = bench.try_apply(&[ensure(name, value)], &[]).await else {
@@ -412,8 +441,9 @@ async fn at(bench: &Bench<'_>, label: String) -> Verdict {
 }
 
 async fn deep(bench: &Bench<'_>) -> Verdict {
-    let base = bench.name("x")?.as_str().len() - 1;
-    let name = bench.name(&deep_label(NAME.saturating_sub(base)))?;
+    let short = bench.name("x")?;
+    // What a world puts around a label is as long around any other.
+    let name = bench.name(&deep_label(&short.as_str()[1..]))?;
     taken(bench, &name, "value").await?;
     bench.serves(&name, &["value"], None).await?;
     bench.apply(&[absent(&name, "value")]).await?;

@@ -12,6 +12,7 @@ use super::operations::{Host, filled};
 use super::paging::Page;
 use super::refusals::Answer;
 use super::store::Record;
+use super::{Trouble, ZONE};
 
 impl Host<'_> {
     pub(super) fn zones(&mut self, said: &Caught, incoming: &Incoming) -> Option<Answer> {
@@ -25,7 +26,10 @@ impl Host<'_> {
             candidate.is_none_or(|it| zone.name.as_str() == it)
                 && name.as_ref().is_none_or(|it| it.is_at_or_below(&zone.name))
         };
-        let found: Vec<&Zone> = self.store.zones.iter().filter(fits).collect();
+        let twin = self.twin();
+        let of_host = self.store.zones.iter().map(|zone| (zone, false));
+        let found = twin.iter().map(|(zone, left_out)| (zone, *left_out));
+        let found: Vec<(&Zone, bool)> = found.chain(of_host).filter(|it| fits(&it.0)).collect();
         let asks_for_one = zones
             .listing
             .ask
@@ -35,7 +39,7 @@ impl Host<'_> {
         if found.is_empty() && asks_for_one {
             return Some(self.refuse(Kind::ZoneMissing, "there is no such zone"));
         }
-        let items = found.into_iter().map(|zone| {
+        let items = found.into_iter().map(|(zone, is_left_out)| {
             let mut item = json!({"virtual-extra": true});
             let parts = zones.name.len();
             // Of the parts of a name only the last one is not empty.
@@ -56,12 +60,28 @@ impl Host<'_> {
                 );
             }
             for (way, value) in &zones.listing.only {
+                let value = if is_left_out { &Value::Null } else { value };
                 is_put &= way.put(&mut item, value.clone());
             }
             is_put.then_some(item)
         });
         let items = items.collect::<Option<Vec<_>>>()?;
         self.list(&zones.listing, items, incoming)
+    }
+
+    /// Another zone of the name of the virtual one, and whether the manifest leaves it out.
+    fn twin(&self) -> Option<(Zone, bool)> {
+        let is_left_out = match self.trouble? {
+            Trouble::Twin => false,
+            Trouble::TwinLeftOut => true,
+            _ => return None,
+        };
+        let mut zones = self.store.zones.iter();
+        let mut twin = zones.find(|it| it.name.as_str() == ZONE)?.clone();
+        if self.manifest.zones.id.is_some() {
+            twin.id.push('1');
+        }
+        Some((twin, is_left_out))
     }
 
     pub(super) fn records(&mut self, said: &Caught, incoming: &Incoming) -> Option<Answer> {
@@ -105,7 +125,7 @@ impl Host<'_> {
             Owner::Full(way) => way.put(&mut item, json!(self.written(first.name.as_str()))),
             Owner::Relative(way) => {
                 let label = label(&first.name, &zone.name, &self.manifest.apex);
-                let label = if self.shouts {
+                let label = if self.trouble == Some(Trouble::Shouts) {
                     label.to_ascii_uppercase()
                 } else {
                     label

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -61,6 +62,10 @@ pub enum Trouble {
     Elsewhere,
     /// It writes names in capitals, with a dot at their end.
     Shouts,
+    /// It has one more zone of the name of the virtual one.
+    Twin,
+    /// The same, and the manifest leaves that one out.
+    TwinLeftOut,
     /// Changes that it accepted come to nothing.
     Fails,
     /// It refuses changes as this entry of the manifest's map of errors says.
@@ -216,6 +221,15 @@ impl Mirror {
         let manifest = &self.shared.manifest;
         let has = |it: &super::plan::Listing| it.paging.is_some();
         (has(&manifest.zones.listing), has(&manifest.records.listing))
+    }
+
+    /// Whether it can tell of two zones of one name, and whether of one that the manifest leaves out.
+    pub fn has_twins(&self) -> (bool, bool) {
+        let zones = &self.shared.manifest.zones;
+        let items = &zones.listing.items;
+        let lists = items.put_all(&mut json!(null), vec![json!(1), json!(2)]);
+        let leaves_out = !zones.listing.only.is_empty();
+        (lists && zones.id.is_some(), lists && leaves_out)
     }
 
     /// Whether changes can be asked about.

@@ -7,6 +7,7 @@ use crate::manifest::plan::{Change, Manifest, Request};
 use crate::manifest::txt;
 use crate::record::{DnsName, Zone};
 
+use super::Trouble;
 use super::inverse::{Caught, Incoming, Named, caught, fixed};
 use super::paging::body_key;
 use super::refusals::{Answer, refusal};
@@ -46,10 +47,8 @@ pub(super) struct Host<'h> {
     /// The names and the zone that nobody may change.
     pub(super) forbidden: &'h DnsName,
     pub(super) closed: &'h DnsName,
-    /// Whether names are written in capitals, with a dot at their end.
-    pub(super) shouts: bool,
-    /// Whether a change that is asked about came to nothing.
-    pub(super) fails: bool,
+    /// What it does wrong.
+    pub(super) trouble: Option<Trouble>,
 }
 
 impl Host<'_> {
@@ -232,7 +231,7 @@ impl Host<'_> {
         };
         *looks += 1;
         let state = match *looks {
-            _ if self.fails => settle.failed.as_str(),
+            _ if self.trouble == Some(Trouble::Fails) => settle.failed.as_str(),
             1 => PENDING,
             _ => settle.done.as_str(),
         };
@@ -264,7 +263,7 @@ impl Host<'_> {
     }
 
     pub(super) fn written(&self, name: &str) -> String {
-        match self.shouts {
+        match self.trouble == Some(Trouble::Shouts) {
             true => format!("{}.", name.to_ascii_uppercase()),
             false => name.to_owned(),
         }

@@ -159,8 +159,7 @@ impl Shared {
             store,
             forbidden: &self.forbidden,
             closed: &self.closed,
-            shouts: trouble == Some(Trouble::Shouts),
-            fails: trouble == Some(Trouble::Fails),
+            trouble,
         }
     }
 
