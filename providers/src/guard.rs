@@ -1,5 +1,4 @@
-//! What stands before every plug-in: the meter of its credential, a pause after the credential was refused, and a look at
-//! what was written where a host gives no proof.
+//! What stands before every plug-in: the meter of its credential, and a pause after the credential was refused.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::meter::Meter;
-use crate::read_back::read_back;
 use crate::record::{Change, DnsName, RrSet, Zone};
 use crate::{Context, ErrorKind, Held, Provider, ProviderError, Receipt, Remark, Settled, Traits};
 
@@ -144,13 +142,8 @@ impl Provider for Guard {
         context: &Context,
     ) -> Result<Receipt, ProviderError> {
         let context = self.enter(context)?;
-        let plugin = &*self.plugin;
-        let made = async {
-            let receipt = plugin.apply(zone, changes, believed, &context).await?;
-            read_back(plugin, zone, changes, &context).await?;
-            Ok(receipt)
-        };
-        self.leave(&context, true, made.await)
+        let applied = self.plugin.apply(zone, changes, believed, &context).await;
+        self.leave(&context, true, applied)
     }
 
     async fn settle(&self, ticket: &str, context: &Context) -> Result<Settled, ProviderError> {

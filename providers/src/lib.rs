@@ -26,7 +26,6 @@ pub mod meter;
 mod oauth;
 pub mod ovh;
 pub mod process;
-mod read_back;
 pub mod record;
 pub mod rfc2136;
 pub mod route53;
@@ -94,8 +93,8 @@ pub trait Provider: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Makes all `changes` true, or none where the vendor can do that. `Ok` means that the host vouches for it; of the
-    /// models `Set` and `Zone` it is read back besides, by [`guard::Guard`]. Foreign values and their TTL stay as they are.
+    /// Makes all `changes` true, or none where the vendor can do that. `Ok` means that the host vouches for it, by its
+    /// reply or by being read back. Foreign values and their TTL stay as they are.
     ///
     /// `believed` is what the core left at those names; nothing is said of names where it left nothing. It saves a host
     /// whose sets are replaced as a whole the look before the write, is often not all that is there, and is never
@@ -232,6 +231,13 @@ pub enum RecordModel {
     Zone,
     /// A name has room for so many values, and one more pushes the oldest out.
     Slots(usize),
+}
+
+impl RecordModel {
+    /// Whether another writer may bring back, from what he read before, a value that was removed meanwhile.
+    pub fn is_unproven(self) -> bool {
+        matches!(self, Self::Set | Self::Zone)
+    }
 }
 
 /// What a verb runs under.

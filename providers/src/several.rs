@@ -78,9 +78,15 @@ impl Provider for Several {
             RecordModel::Slots(many) => Some(many),
             _ => None,
         });
+        // Each member writes by its own model; what concerns whoever writes is what a name has no room for, and what may
+        // come back.
+        let model = match slots.min() {
+            Some(least) => RecordModel::Slots(least),
+            None if all.iter().any(|it| it.model.is_unproven()) => RecordModel::Set,
+            None => RecordModel::Value,
+        };
         Traits {
-            // Each member writes by its own model; only what a name has no room for concerns whoever writes.
-            model: slots.min().map_or(RecordModel::Value, RecordModel::Slots),
+            model,
             batch: all.iter().map(|traits| traits.batch).min().unwrap_or(1),
             rate: None,
             propagation: (all.iter().map(|traits| traits.propagation).max()).unwrap_or_default(),

@@ -156,6 +156,8 @@ pub enum Event {
     Ensured(Result<Option<String>, ProviderError>),
     /// The host was asked to remove it.
     Removed(Result<(), ProviderError>),
+    /// The host said so of a removal, and another writer may bring the value back.
+    Unproven,
     /// A person saw it at the host, and it is to go unless somebody wants it.
     Found,
     /// The host was asked whether it is there.
@@ -200,6 +202,7 @@ impl Entry {
             }
             Event::Ensured(outcome) => self.ensured(now, outcome),
             Event::Removed(outcome) => self.removed(now, outcome),
+            Event::Unproven => self.doubt = true,
             Event::Found => self.found(),
             Event::Looked(outcome) => self.looked(now, outcome),
         }

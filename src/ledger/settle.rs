@@ -20,38 +20,57 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// Further ones are further apart, up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Values on their way to the servers of their hosts: of each, what ends when it is followed no more.
+/// Changes on their way to the servers of their hosts.
 #[derive(Clone, Default)]
-pub(super) struct Spreading(Arc<Mutex<HashMap<RecordId, watch::Receiver<()>>>>);
+pub(super) struct Spreading(Arc<Mutex<Followed>>);
+
+/// Of each change, and of each value that left by one: what ends when it is followed no more.
+#[derive(Default)]
+struct Followed {
+    changes: HashMap<(String, String), watch::Receiver<()>>,
+    records: HashMap<RecordId, watch::Receiver<()>>,
+}
 
 impl Spreading {
-    /// Follows `records`, which leave by one change, for as long as its host says that it is under way.
+    /// Follows `record` with the change that `host` calls `ticket`, for as long as that is under way.
     pub(super) fn follow(
         &self,
-        (provider, host, ticket): (String, Arc<dyn Provider>, String),
-        records: Vec<RecordId>,
+        record: &RecordId,
+        (provider, host, ticket): (&str, &Arc<dyn Provider>, &str),
         clock: &Clock,
     ) {
-        let (followed, until) = watch::channel(());
-        let all = records.iter().map(|record| (record.clone(), until.clone()));
-        self.all().extend(all);
-        let (this, clock) = (self.clone(), clock.clone());
+        let change = (provider.to_owned(), ticket.to_owned());
+        let Some(following) = self.begin(record, change) else {
+            return;
+        };
+        let (host, clock) = (Arc::clone(host), clock.clone());
         tokio::spawn(async move {
-            settled(&provider, host, &ticket, &clock).await;
-            let mut all = this.all();
-            for record in &records {
-                // A later change may have the value follow that one.
-                if all.get(record).is_some_and(|it| it.same_channel(&until)) {
-                    all.remove(record);
-                }
-            }
-            drop((all, followed));
+            // Also a plug-in that falls over leaves nobody waiting.
+            let (provider, ticket) = &following.change;
+            settled(provider, host, ticket, &clock).await;
         });
+    }
+
+    /// Has `record` follow `change`; nothing of a change that is followed already.
+    fn begin(&self, record: &RecordId, change: (String, String)) -> Option<Following> {
+        let mut followed = self.followed();
+        let known = followed.changes.get(&change).cloned();
+        let (ends, until) = match known {
+            Some(until) => (None, until),
+            None => {
+                let (ends, until) = watch::channel(());
+                followed.changes.insert(change.clone(), until.clone());
+                (Some(ends), until)
+            }
+        };
+        followed.records.insert(record.clone(), until);
+        let all = self.clone();
+        ends.map(|ends| Following { all, change, ends })
     }
 
     /// How far `record` is, which its host has taken.
     pub(super) fn placed(&self, record: &RecordId) -> Placed {
-        match self.all().contains_key(record) {
+        match self.followed().records.contains_key(record) {
             true => Placed::Spreading,
             false => Placed::There,
         }
@@ -59,15 +78,33 @@ impl Spreading {
 
     /// Waits until `record` is followed no more.
     pub(super) async fn over(&self, record: &RecordId) {
-        let until = self.all().get(record).cloned();
+        let until = self.followed().records.get(record).cloned();
         if let Some(mut until) = until {
             // Nothing is ever sent: it ends.
             let _ = until.changed().await;
         }
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<RecordId, watch::Receiver<()>>> {
+    fn followed(&self) -> MutexGuard<'_, Followed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One change that is followed, until this is dropped.
+struct Following {
+    all: Spreading,
+    change: (String, String),
+    ends: watch::Sender<()>,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let mut followed = self.all.followed();
+        followed.changes.remove(&self.change);
+        let ended = self.ends.subscribe();
+        // A later change may have a value follow that one.
+        let goes_on = |it: &watch::Receiver<()>| !it.same_channel(&ended);
+        followed.records.retain(|_, it| goes_on(it));
     }
 }
 

@@ -164,6 +164,17 @@ fn owner(number: usize) -> Owner {
     format!("web/{number}/0")
 }
 
+/// Has so much time go by.
+async fn time_passes_for(hands: &VirtualClock, long: Duration) {
+    let steps = std::cell::Cell::new(0);
+    let end = long.as_millis() / 100;
+    let is_over = || {
+        steps.set(steps.get() + 1);
+        steps.get() > end
+    };
+    time_passes(hands, is_over).await;
+}
+
 /// Has time go by until `is_so`.
 async fn time_passes(hands: &VirtualClock, is_so: impl Fn() -> bool) -> Duration {
     const STEP: Duration = Duration::from_millis(100);
@@ -274,6 +285,71 @@ async fn a_value_spreads_until_the_host_says_that_it_is_everywhere() {
     // Looks after 2, 3 and 4.5 s.
     let passed = passed.as_millis();
     assert!((9_500..11_000).contains(&passed), "{passed}");
+}
+
+#[tokio::test]
+async fn whoever_is_answered_does_not_wait_for_the_rest_of_the_batch() {
+    let (clock, hands) = Clock::virtual_at(jiff::Timestamp::UNIX_EPOCH);
+    let host = Host::new(RecordModel::Value);
+    let ledger = ledger(&[("host", &host)], clock).await;
+    // Eleven names in two calls, of which the second hangs.
+    let slow = [Answer::Ticket("c1"), Answer::Silence];
+    host.answer(slow);
+    let present = |n: usize| {
+        let ledger = ledger.clone();
+        let record = RecordId {
+            name: DnsName::parse(&format!("n{n:02}.example.test")).unwrap(),
+            ..record("host", "", "a")
+        };
+        tokio::spawn(async move { ledger.present(owner(n), record, 60).await })
+    };
+    let all: Vec<_> = (0..11).map(present).collect();
+    let first = || all.iter().filter(|it| it.is_finished()).count() == 10;
+    let passed = time_passes(&hands, first).await;
+    assert!(passed < Duration::from_secs(5), "{passed:?}");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_plug_in_that_falls_over_while_it_is_asked_how_far_it_is() {
+    let (clock, hands) = Clock::virtual_at(jiff::Timestamp::UNIX_EPOCH);
+    let host = Host::new(RecordModel::Value);
+    host.answer([Answer::Ticket("another")]);
+    let ledger = ledger(&[("host", &host)], clock).await;
+    let a = record("host", "", "a");
+    let placed = ledger.present(owner(1), a.clone(), 60).await.unwrap();
+    assert_eq!(placed, Placed::Spreading);
+    let settled = {
+        let (ledger, a) = (ledger.clone(), a.clone());
+        tokio::spawn(async move { ledger.settled(&a).await })
+    };
+    time_passes(&hands, || settled.is_finished()).await;
+    let again = ledger.present(owner(2), a, 60).await.unwrap();
+    assert_eq!(again, Placed::There);
+}
+
+#[tokio::test]
+async fn what_another_writer_may_bring_back_is_looked_for_after_its_removal() {
+    for (model, looks) in [(RecordModel::Set, 4), (RecordModel::SetWithProof, 0)] {
+        let (clock, hands) = Clock::virtual_at(jiff::Timestamp::UNIX_EPOCH);
+        let host = Host::new(model);
+        let ledger = ledger(&[("host", &host)], clock).await;
+        let a = record("host", "", "a");
+        ledger.present(owner(1), a.clone(), 60).await.unwrap();
+        let released = {
+            let ledger = ledger.clone();
+            tokio::spawn(async move { ledger.release(owner(1), a).await })
+        };
+        time_passes(&hands, || released.is_finished()).await;
+        let looked = || host.state.lock().unwrap().looks.len();
+        time_passes(&hands, || host.changes().len() == 2).await;
+        if looks > 0 {
+            let passed = time_passes(&hands, || looked() == looks).await;
+            assert!(passed.as_secs().abs_diff(600) < 20, "{passed:?}");
+        }
+        time_passes_for(&hands, Duration::from_secs(900)).await;
+        assert_eq!(looked(), looks, "{model:?}");
+        assert_eq!(host.changes(), [["+a"], ["-a"]]);
+    }
 }
 
 #[tokio::test]

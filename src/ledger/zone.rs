@@ -271,8 +271,8 @@ impl ZoneTask {
         let left = self.left(batch.changes().map(|change| &change.name));
         let clock = self.clock.clone();
         let (provider, zone) = self.at.clone();
-        let mut there = Vec::new();
-        let mut spreading: BTreeMap<String, Vec<RecordId>> = BTreeMap::new();
+        let is_unproven = host.traits().model.is_unproven();
+        let spreading = self.spreading.clone();
         let told = |outcome: Outcome<'_>| {
             let cleared = match outcome.ensured {
                 true => None,
@@ -284,10 +284,12 @@ impl ZoneTask {
             match &result {
                 Ok(()) => {
                     if let Some(ticket) = outcome.ticket.filter(|_| !waiters.is_empty()) {
-                        let records = spreading.entry(ticket.to_owned()).or_default();
-                        records.push(record.clone());
+                        spreading.follow(&record, (&provider, &host, ticket), &clock);
                     }
-                    there.push((record.clone(), waiters));
+                    let placed = spreading.placed(&record);
+                    for waiter in waiters {
+                        let _ = waiter.reply.send(Ok(placed));
+                    }
                 }
                 Err(error) => {
                     for waiter in waiters {
@@ -296,7 +298,8 @@ impl ZoneTask {
                     }
                 }
             }
-            self.told(outcome);
+            let is_ours = cleared.replies.is_empty() || cleared.was_known;
+            self.told(outcome, is_unproven && is_ours);
             // What the host keeps and was never ours is nobody's to follow up.
             if let Err(error) = &result
                 && !cleared.replies.is_empty()
@@ -310,16 +313,6 @@ impl ZoneTask {
             }
         };
         (batch.perform(&provider, &*host, &zone, &left, &clock, told)).await;
-        for (ticket, records) in spreading {
-            let asked = (provider.clone(), Arc::clone(&host), ticket);
-            self.spreading.follow(asked, records, &clock);
-        }
-        for (record, waiters) in there {
-            let placed = self.spreading.placed(&record);
-            for waiter in waiters {
-                let _ = waiter.reply.send(Ok(placed));
-            }
-        }
         // Wanted by one and given up by the same before it was asked for.
         for waiter in waiting.into_values().flatten() {
             let _ = waiter.reply.send(Ok(Placed::There));
@@ -385,11 +378,14 @@ impl ZoneTask {
     }
 
     /// Notes what the host said of one value.
-    fn told(&mut self, outcome: Outcome<'_>) {
+    fn told(&mut self, outcome: Outcome<'_>, is_unproven: bool) {
         let now = self.clock.now();
         let Some(entry) = self.entries.get_mut(outcome.record) else {
             return;
         };
+        if !outcome.ensured && outcome.result.is_ok() && is_unproven {
+            entry.value.apply(now, Event::Unproven);
+        }
         let event = match outcome.ensured {
             true => Event::Ensured(outcome.result),
             false => Event::Removed(outcome.result.map(drop)),

@@ -270,9 +270,9 @@ pub fn specification(certificate: &config::Certificate) -> Specification {
 mod tests {
     use std::path::PathBuf;
 
-    use countersign_providers::cloudflare;
     use countersign_providers::record::DnsName;
     use countersign_providers::secret::SecretSource;
+    use countersign_providers::{cloudflare, rfc2136};
     use reqwest::Url;
 
     use super::*;
@@ -285,6 +285,25 @@ mod tests {
             endpoint: Url::parse("https://api.test/").unwrap(),
             owner: None,
         })
+    }
+
+    #[test]
+    fn servers_that_ask_for_no_key_refuse_each_zone_by_itself() {
+        let entry = |zone: &str, tsig: Option<rfc2136::Tsig>| {
+            ProviderSettings::Rfc2136(rfc2136::Settings {
+                server: "192.0.2.53".to_owned(),
+                tsig,
+                zone: Some(DnsName::parse(zone).unwrap()),
+            })
+        };
+        let key: fn() -> _ = || Some(rfc2136::Tsig::KeyFile(PathBuf::from("/key")));
+        let shared = |tsig: fn() -> Option<rfc2136::Tsig>| {
+            let [one, other] = ["a.test", "b.test"].map(|zone| entry(zone, tsig()));
+            let all = Credentials::default().of([&one, &other].into_iter());
+            Arc::ptr_eq(&all.get(&one), &all.get(&other))
+        };
+        assert!(shared(key));
+        assert!(!shared(|| None));
     }
 
     #[test]

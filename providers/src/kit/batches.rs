@@ -2,10 +2,11 @@
 
 use futures_util::FutureExt as _;
 
+use crate::ErrorKind;
 use crate::record::{Change, DnsName, Verb};
 
-use super::bench::{Bench, Stop, failed};
-use super::told::{absent, ensure};
+use super::bench::{Bench, Stop, failed, refused};
+use super::told::{Told, absent, ensure};
 use super::{Case, MANY, Needs, Verdict};
 
 const GROUP: &str = "batches";
@@ -168,7 +169,16 @@ async fn two_hundred(bench: &Bench<'_>) -> Verdict {
             Verb::Absent => made.end..most,
         };
         let changes: Vec<Change> = made.map(|nth| change(verb, nth)).collect();
-        in_batches(bench, &changes).await?;
+        for batch in changes.chunks(bench.provider.traits().batch) {
+            let applied = bench.try_apply(batch, &[]).await;
+            applied.map_err(|error| match error.kind {
+                ErrorKind::Quota => Stop::skipped(format!(
+                    "the zone has no room for {most}: {}",
+                    error.message
+                )),
+                _ => refused(&format!("apply {}", Told(batch)), &error),
+            })?;
+        }
         let wanted = (0..most).map(|nth| match there.contains(&nth) {
             true => change(Verb::Ensure, nth),
             false => change(Verb::Absent, nth),

@@ -1,8 +1,8 @@
-//! Changes at hosts where the set of a name is replaced: read, merged and written. What others have there is written again
-//! as it was read.
+//! Changes at hosts where the set of a name is replaced: read, merged, written, and read back. What others have there is
+//! written again as it was read.
 
 use crate::record::{Change, DnsName, Verb, Zone};
-use crate::{ProviderError, Receipt};
+use crate::{ErrorKind, ProviderError, Receipt};
 
 use super::plan::{Manifest, Request};
 use super::records::{self, Found, Record, joined_ttl};
@@ -10,7 +10,7 @@ use super::session::Session;
 use super::template::{Item, Values};
 use super::value::{Act, Run};
 
-/// Makes `changes` true.
+/// Makes `changes` true; a set that is not so afterwards was written by somebody else at the same time.
 pub(super) async fn apply(
     session: &Session<'_>,
     manifest: &Manifest,
@@ -30,6 +30,10 @@ pub(super) async fn apply(
     if merged.is_empty() {
         return Ok(Receipt::default());
     }
+    let changed: Vec<DnsName> = merged
+        .iter()
+        .filter_map(|it| it.values.name.cloned())
+        .collect();
     let is_empty = |it: &Item<'_>| it.kept.is_empty() && it.new.is_empty();
     let (emptied, filled): (Vec<_>, Vec<_>) = merged
         .into_iter()
@@ -44,6 +48,8 @@ pub(super) async fn apply(
     if let Some(clear) = clear {
         run.all(clear, &emptied, Act::Remove, zone).await?;
     }
+    let after = records::find(session, manifest, zone, &changed).await;
+    proven(&after.map_err(ProviderError::partly)?, &changed, changes)?;
     Ok(match run.receipts.is_empty() {
         true => Receipt::default(),
         false => Receipt::of(run.receipts.join(" ")),
@@ -85,4 +91,18 @@ fn merge<'c>(
         kept,
         new: new.into_iter().map(|it| it.value.as_str()).collect(),
     })
+}
+
+fn proven(after: &Found, names: &[DnsName], changes: &[Change]) -> Result<(), ProviderError> {
+    for change in changes.iter().filter(|it| names.contains(&it.name)) {
+        let is_there = after.with(&change.name, &change.value).next().is_some();
+        if is_there != (change.verb == Verb::Ensure) {
+            let message = format!(
+                "the TXT set at {} was changed by somebody else at the same time",
+                change.name
+            );
+            return Err(ProviderError::new(ErrorKind::Conflict, message).partly());
+        }
+    }
+    Ok(())
 }

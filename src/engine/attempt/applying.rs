@@ -296,7 +296,9 @@ impl Attempt {
                 known.fault = None;
                 known.present = true;
                 known.spreading = placed == Placed::Spreading;
-                known.present_since.get_or_insert(now);
+                if placed == Placed::There {
+                    known.present_since.get_or_insert(now);
+                }
             }
             Err(error) => match to_provider_error(&error, provider, known.turn) {
                 Ok(pause) => {
@@ -315,7 +317,7 @@ impl Attempt {
             return;
         };
         known.spreading = false;
-        known.present_since = Some(now);
+        known.present_since.get_or_insert(now);
         if let Some(watch) = &mut known.watch {
             watch.begin_anew(now);
         }
@@ -342,15 +344,13 @@ impl Attempt {
             false => "repair that server, or take it out of the zone's NS records",
         };
         watch.record(now, observations);
-        let since = *known.present_since.get_or_insert(now);
+        let is_over = (known.present_since).is_some_and(|it| now >= later(it, known.patience));
         match watch.verdict(now) {
             Verdict::Ready | Verdict::Likely { .. } => {
                 known.proven = true;
                 known.fault = None;
             }
-            Verdict::Waiting { reason }
-                if !known.spreading && now >= later(since, known.patience) =>
-            {
+            Verdict::Waiting { reason } if is_over => {
                 let sentence = format!(
                     "{reason}; waited {} s for it at {}; {advice}",
                     known.patience.as_secs(),

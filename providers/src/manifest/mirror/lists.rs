@@ -60,8 +60,12 @@ impl Host<'_> {
                 );
             }
             for (way, value) in &zones.listing.only {
-                let value = if is_left_out { &Value::Null } else { value };
-                is_put &= way.put(&mut item, value.clone());
+                let value = match (is_left_out, value) {
+                    (false, value) => value.clone(),
+                    (true, Value::Null) => json!("left out"),
+                    (true, _) => Value::Null,
+                };
+                is_put &= way.put(&mut item, value);
             }
             is_put.then_some(item)
         });

@@ -51,8 +51,13 @@ fn a_value_on_its_way_is_neither_asked_for_again_nor_given_up() {
         ["present"],
         "half a minute after its host's word"
     );
-    stage.answer("present", Event::Presented(0, Ok(Placed::There)));
-    stage.pass(90);
+    // However often its host takes it anew, its patience goes on from the first word.
+    stage.answer("present", Event::Presented(0, Ok(Placed::Spreading)));
+    stage.pass(40);
+    stage.answer("observe", observed(&[]));
+    assert_eq!(stage.attempt.end(), None);
+    stage.answer("settle", Event::Settled(0));
+    stage.pass(50);
     stage.answer("observe", observed(&[]));
     assert!(stage.failure().sentence.contains("waited 120 s"));
 }
