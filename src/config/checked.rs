@@ -205,14 +205,15 @@ impl ProviderSettings {
             Self::Cloudflare(it) => it.zones.clear(),
             Self::GoogleCloud(it) => it.zones.clear(),
             Self::Ovh(it) => it.zones.clear(),
-            // Without a key there is no credential: what is refused is the zone.
+            // Without a key or a login there is no credential: what is refused is the zone.
             Self::Rfc2136(it) if it.tsig.is_some() => it.zone = None,
             Self::Route53(it) => it.zones.clear(),
             Self::AcmeSh(it) => it.zones.clear(),
             Self::LegoExec(it) => it.zones.clear(),
-            Self::LegoHttpreq(it) => it.zones.clear(),
+            Self::LegoHttpreq(it) if it.writer.login.is_some() => it.zones.clear(),
             Self::CertbotHooks(it) => it.zones.clear(),
             Self::AcmeDns(_)
+            | Self::LegoHttpreq(_)
             | Self::Rfc2136(_)
             | Self::Rest { .. }
             | Self::Process(_)

@@ -202,7 +202,8 @@ impl Entry {
             }
             Event::Ensured(outcome) => self.ensured(now, outcome),
             Event::Removed(outcome) => self.removed(now, outcome),
-            Event::Unproven => self.doubt = true,
+            // Removed once more because nobody can look there, it is what was looked for.
+            Event::Unproven => self.doubt |= self.removed.is_none(),
             Event::Found => self.found(),
             Event::Looked(outcome) => self.looked(now, outcome),
         }

@@ -102,6 +102,38 @@ fn where_nobody_can_look_a_late_write_is_removed_for_as_long_as_it_may_land() {
 }
 
 #[test]
+fn what_may_be_brought_back_where_nobody_can_look_is_removed_for_ten_minutes_and_no_longer() {
+    let mut entry = present("a");
+    entry.apply(at(0), Event::Released("a".to_owned()));
+    let removed = |entry: &mut Entry, second| {
+        entry.apply(at(second), Event::Unproven);
+        entry.apply(at(second), Event::Removed(Ok(())));
+    };
+    removed(&mut entry, 1);
+    for looked in [11, 61, 241, 601] {
+        assert_eq!(wants(&entry, looked - 1), None);
+        assert_eq!(wants(&entry, looked), Some(Effect::Look));
+        let blind = error(ErrorKind::Unsupported);
+        entry.apply(at(looked), Event::Looked(Err(blind)));
+        removed(&mut entry, looked);
+    }
+    assert!(entry.is_over());
+}
+
+#[test]
+fn what_was_brought_back_is_removed_and_looked_for_anew() {
+    let mut entry = present("a");
+    entry.apply(at(0), Event::Released("a".to_owned()));
+    for second in [0, 100] {
+        entry.apply(at(second), Event::Unproven);
+        entry.apply(at(second), Event::Removed(Ok(())));
+        assert!(!entry.is_over());
+        entry.apply(at(second + 10), Event::Looked(Ok(true)));
+        assert_eq!(wants(&entry, second + 10), Some(Effect::Remove));
+    }
+}
+
+#[test]
 fn what_a_person_finds_again_is_as_old_as_before() {
     let mut entry = present("a");
     entry.apply(at(5), Event::Released("a".to_owned()));
